@@ -1,0 +1,164 @@
+"""A whole snapshot: value ↔ bytes, head and mirror included.
+
+Purpose: `encode_snapshot` and `decode_snapshot` work without any file, so other stores can embed
+snapshots; storage and verify use the same pieces. Invariants: the file's last 128 bytes are its
+header; the head's SHA-256 covers the block table, so head + block proves one block (H-12, T-4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from emm.codec.header import Geometry, Header, blank_digest, decode_header, encode_header, geometry
+from emm.codec.integrity import BlockEntry, check_block, decode_table, encode_table, hash_payload
+from emm.codec.lineage import Lineage, decode_lineage
+from emm.codec.metadata import Metadata, decode_metadata, encode_metadata
+from emm.codec.payload import decode_payload, encode_payload, state_digest
+from emm.errors import ChecksumError, FormatError, TruncatedError
+from emm.layout import BLOCK_BYTES, HEADER, LINEAGE, STATE_BYTES_MAX
+from emm.state import MatrixState
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One generation of a memory: its state at commit `lsn`, and where it comes from."""
+
+    state: MatrixState
+    generation: int
+    lsn: int
+    uuid: bytes
+    lineage: Lineage = field(default_factory=Lineage)
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def digest(self) -> bytes:
+        return state_digest(self.state, self.lsn)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Everything before the payload, decoded and checked."""
+
+    header: Header
+    lineage: Lineage
+    table: list[BlockEntry]
+    metadata: Metadata
+    geometry: Geometry
+
+
+def encode_head(snapshot: Snapshot, table: list[BlockEntry]) -> tuple[bytes, bytes]:
+    """(head with its padding, mirror) of a snapshot whose payload has this table."""
+    metadata = encode_metadata(snapshot.metadata)
+    shape = geometry(snapshot.state.parameters, len(metadata))
+    lineage, entries = snapshot.lineage.encode(), encode_table(table)
+
+    def header_with(digest: bytes) -> bytes:
+        return encode_header(
+            Header(
+                snapshot.state.parameters,
+                snapshot.state.flags,
+                snapshot.generation,
+                snapshot.lsn,
+                snapshot.uuid,
+                len(metadata),
+                digest,
+            )
+        )
+
+    body = lineage + entries + metadata
+    padding = bytes(shape.payload_offset - HEADER.size - len(body))
+    digest = hashlib.sha256(blank_digest(header_with(bytes(32)) + body + padding)).digest()
+    header = header_with(digest)
+    return header + body + padding, entries + metadata + lineage + header
+
+
+def snapshot_chunks(snapshot: Snapshot) -> Iterator[bytes | memoryview]:
+    """The file in order, in pieces fit for `Directory.publish`."""
+    payload = encode_payload(snapshot.state)
+    head, mirror = encode_head(snapshot, hash_payload(payload))
+    yield head
+    yield memoryview(payload)
+    yield mirror
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """The bytes of a snapshot file."""
+    return b"".join(snapshot_chunks(snapshot))
+
+
+def read_head(
+    read: Callable[[int, int], bytes],  # (offset, length) → exactly length bytes
+    file_bytes: int,
+    *,
+    state_bytes_max: int = STATE_BYTES_MAX,
+) -> Head:
+    """Decode and check everything before the payload of a file of `file_bytes` bytes (H-, L-, T-1, M-, P-3)."""
+    header = decode_header(read(0, min(HEADER.size, file_bytes)), state_bytes_max=state_bytes_max)
+    shape = header.geometry
+    if file_bytes != shape.file_bytes:
+        kind = TruncatedError if file_bytes < shape.file_bytes else FormatError
+        raise kind(
+            "the file's length does not follow from its header",
+            rule="P-3",
+            offset=min(file_bytes, shape.file_bytes),
+            expected=shape.file_bytes,
+            found=file_bytes,
+        )
+    return decode_head(read(0, shape.payload_offset), header)
+
+
+def decode_head(data: bytes, header: Header) -> Head:
+    """The head in `data`, which reaches up to the payload and starts with that header."""
+    shape = header.geometry
+    found = hashlib.sha256(blank_digest(data)).digest()
+    if found != header.sha256:
+        raise ChecksumError(
+            "the head fails its SHA-256",
+            rule="H-12",
+            offset=HEADER.offset("sha256"),
+            expected=header.sha256.hex(),
+            found=found.hex(),
+        )
+    if any(data[shape.head_bytes :]):
+        raise FormatError("the padding before the payload is not zero", rule="P-2", offset=shape.head_bytes)
+    return Head(
+        header,
+        decode_lineage(data[HEADER.size : HEADER.size + LINEAGE.size], header.generation),
+        decode_table(data[shape.table_offset : shape.metadata_offset], shape.n_blocks),
+        decode_metadata(data[shape.metadata_offset : shape.head_bytes]),
+        shape,
+    )
+
+
+def expected_mirror(head_bytes: bytes, shape: Geometry) -> bytes:
+    """The mirror that belongs to a head: table ‖ metadata ‖ lineage ‖ header (T-4)."""
+    table_and_metadata = head_bytes[shape.table_offset : shape.head_bytes]
+    return table_and_metadata + head_bytes[HEADER.size : shape.table_offset] + head_bytes[: HEADER.size]
+
+
+def head_from_mirror(mirror: bytes, shape: Geometry) -> bytes:
+    """The head (padding included) that a mirror repeats."""
+    split = shape.metadata_offset - shape.table_offset + (shape.head_bytes - shape.metadata_offset)
+    lineage, header = mirror[split : split + LINEAGE.size], mirror[split + LINEAGE.size :]
+    return header + lineage + mirror[:split] + bytes(shape.payload_offset - shape.head_bytes)
+
+
+def decode_snapshot(data: bytes, *, state_bytes_max: int = STATE_BYTES_MAX) -> Snapshot:
+    """The snapshot in `data`, with every checksum, the padding and the mirror checked."""
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    head = read_head(read, len(data), state_bytes_max=state_bytes_max)
+    shape = head.geometry
+    view = memoryview(data)
+    for index, entry in enumerate(head.table):
+        start = shape.payload_offset + index * BLOCK_BYTES
+        check_block(view[start : start + BLOCK_BYTES], entry, index, start)
+    if data[shape.mirror_offset :] != expected_mirror(data[: shape.payload_offset], shape):
+        raise ChecksumError("the mirror differs from the head", rule="T-4", offset=shape.mirror_offset)
+    header = head.header
+    state = decode_payload(view[shape.payload_offset : shape.mirror_offset], header.parameters, header.flags)
+    return Snapshot(state, header.generation, header.lsn, header.uuid, head.lineage, head.metadata)

@@ -1,0 +1,203 @@
+"""Read a journal segment: commits in order, the first damage, and the proofs beyond it.
+
+Purpose: tell "the writer died here" from "this was durable and is damaged" (spec J-, R-rules).
+Invariants: one record is in memory at a time, plus the batch being assembled (≤ 256 MiB); a read
+error is raised, never taken for the end of the log; work is bounded by a multiple of the file's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from emm.codec.journal import (
+    JournalRecord,
+    SegmentHeader,
+    decode_record,
+    decode_record_header,
+    decode_segment_header,
+    record_bytes,
+)
+from emm.codec.pairs import Commit, decode_commit
+from emm.errors import EmmError, FormatError, LimitError, TruncatedError
+from emm.layout import BATCH_BYTES_MAX, RECORD_ALIGNMENT_BYTES, RECORD_HEADER, RECORD_MAGIC, SEGMENT_HEADER, RecordType
+from emm.storage.names import segment_name
+from emm.vfs.protocol import Directory
+
+_MAGIC_BYTES = RECORD_MAGIC.to_bytes(4, "little")
+_WINDOW_BYTES = 1 << 20
+_RESYNC_FACTOR = 4  # evidence beyond damage is looked for with at most this many times the file's bytes of CRC work
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCommit:
+    """One atomic batch as the journal holds it; `offset` to `end` are its bytes in the segment."""
+
+    lsn: int
+    records: tuple[JournalRecord, ...]
+    commit: Commit
+    segment: int
+    offset: int
+    end: int
+
+
+@dataclass(slots=True)
+class SegmentReader:
+    """Reads one segment front to back. After `commits()` is exhausted the other fields are final."""
+
+    directory: Directory
+    segment: int
+    uuid: bytes
+    header: SegmentHeader = field(init=False)
+    size: int = field(init=False)
+    valid_bytes: int = field(init=False, default=SEGMENT_HEADER.size)  # end of the last commit, mark or seal
+    last_lsn: int = field(init=False, default=0)  # of the last whole commit
+    proven_lsn: int = field(init=False, default=0)  # largest proof among the valid records
+    sealed: bool = field(init=False, default=False)
+    damage: FormatError | None = field(init=False, default=None)  # why reading stopped before the end of the file
+
+    def __post_init__(self) -> None:
+        self.size = self.directory.size(self.name)
+        try:
+            self.header = decode_segment_header(self._read(0, min(SEGMENT_HEADER.size, self.size)))
+            if self.header.segment != self.segment:
+                raise FormatError(
+                    "the segment's number is not its name's",
+                    rule="N-2",
+                    offset=16,
+                    expected=self.segment,
+                    found=self.header.segment,
+                )
+            if self.header.uuid != self.uuid:
+                raise FormatError(
+                    "the segment belongs to another memory",
+                    rule="J-5",
+                    offset=40,
+                    expected=self.uuid.hex(),
+                    found=self.header.uuid.hex(),
+                )
+        except EmmError as error:
+            raise error.located(self.path) from None
+        self.last_lsn = self.header.first_lsn - 1
+        self.proven_lsn = self.header.first_lsn - 1
+
+    @property
+    def name(self) -> str:
+        return segment_name(self.segment)
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory.url}/{self.name}"
+
+    def _read(self, offset: int, length: int) -> bytes:
+        return self.directory.read_at(self.name, offset, length)
+
+    def commits(self) -> Iterator[LoggedCommit]:
+        """Whole commits in order, up to the first bytes that are not one."""
+        batch: list[JournalRecord] = []
+        batch_bytes = 0
+        offset = SEGMENT_HEADER.size
+        while offset < self.size:
+            try:
+                record = self._record_at(offset)
+                self._check_order(record, batch)
+                batch_bytes += record.size
+                if batch_bytes > BATCH_BYTES_MAX:
+                    raise LimitError(
+                        "a batch is longer than the format allows",
+                        rule="S-4",
+                        offset=offset,
+                        expected=BATCH_BYTES_MAX,
+                        found=batch_bytes,
+                    )
+                commit = decode_commit(record) if record.type is RecordType.COMMIT else None
+                if commit is not None and commit.n_records != len(batch):
+                    raise FormatError(
+                        "a commit's count is not its batch's",
+                        rule="J-11",
+                        offset=offset,
+                        expected=commit.n_records,
+                        found=len(batch),
+                    )
+            except FormatError as error:
+                self.damage = error
+                error.located(self.path)
+                return
+            offset += record.size
+            self.proven_lsn = max(self.proven_lsn, record.synced_through)
+            if commit is not None:
+                start = batch[0].offset
+                self.last_lsn = record.lsn
+                self.valid_bytes = offset
+                yield LoggedCommit(record.lsn, tuple(batch), commit, self.segment, start, offset)
+                batch, batch_bytes = [], 0
+            elif record.type in (RecordType.MARK, RecordType.SEAL):
+                self.valid_bytes = offset
+                self.sealed = record.type is RecordType.SEAL
+                batch_bytes = 0
+            else:
+                batch.append(record)
+        if batch:
+            self.damage = TruncatedError(
+                "the last batch has no commit", rule="J-11", file=self.path, offset=batch[0].offset
+            )
+
+    def _record_at(self, offset: int) -> JournalRecord:
+        available = self.size - offset
+        header = self._read(offset, min(RECORD_HEADER.size, available))
+        length = decode_record_header(header, offset)[3]
+        size = record_bytes(length)
+        if size > available:
+            raise TruncatedError("a record is cut short", rule="J-6", offset=offset, expected=size, found=available)
+        return decode_record(header + self._read(offset + len(header), size - len(header)), offset, self.uuid)
+
+    def _check_order(self, record: JournalRecord, batch: list[JournalRecord]) -> None:
+        between = record.type in (RecordType.MARK, RecordType.SEAL)
+        expected = self.last_lsn if between else self.last_lsn + 1
+        if self.sealed:
+            raise FormatError("a record follows the seal", rule="J-11", offset=record.offset)
+        if record.lsn != expected or (between and batch) or (record.type is RecordType.COMMIT and not batch):
+            raise FormatError(
+                "a record is out of order",
+                rule="J-11",
+                offset=record.offset,
+                expected=f"lsn {expected}",
+                found=f"{record.type.name.lower()} of lsn {record.lsn}",
+            )
+        if between and (record.payload or record.synced_through != record.lsn):
+            raise FormatError(
+                "a mark or seal has a payload or proves less than its LSN", rule="J-11", offset=record.offset
+            )
+
+    def evidence_beyond(self, offset: int) -> int:
+        """The largest LSN that any valid record at or after `offset` proves durable; 0 for none.
+
+        Looks at every 8-byte step (J-19). A record's own LSN is no proof; what it says was synced is.
+        """
+        budget = _RESYNC_FACTOR * self.size + _WINDOW_BYTES
+        best = 0
+        position = -(-offset // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES
+        while position < self.size:
+            window = self._read(position, min(_WINDOW_BYTES, self.size - position))
+            found = window.find(_MAGIC_BYTES)
+            while found >= 0:
+                if found % RECORD_ALIGNMENT_BYTES == 0:
+                    try:
+                        record = self._record_at(position + found)
+                        best = max(best, record.synced_through)
+                        budget -= record.size
+                    except FormatError as error:
+                        budget -= RECORD_HEADER.size if error.rule != "J-10" else self._stated_size(position + found)
+                    if budget < 0:
+                        raise LimitError(
+                            "too many overlapping records beyond the damage to examine",
+                            rule="S-6",
+                            file=self.path,
+                            offset=position + found,
+                        )
+                found = window.find(_MAGIC_BYTES, found + 1)
+            position += len(window) - len(window) % RECORD_ALIGNMENT_BYTES or len(window)
+        return best
+
+    def _stated_size(self, offset: int) -> int:
+        return record_bytes(decode_record_header(self._read(offset, RECORD_HEADER.size), offset)[3])

@@ -1,0 +1,376 @@
+"""`Memory`: one open matrix memory. Everything a caller does to it goes through here.
+
+Purpose: check what a caller hands in, then let the session change state and journal together.
+Invariants: when a mutating call returns, its effect is durable; when it raises before logging, the
+memory is as it was. One handle belongs to one process; calls from several threads are serialised.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from emm import kernel
+from emm.codec.header import parameter_fault
+from emm.codec.metadata import Metadata
+from emm.codec.pairs import PairBatch
+from emm.codec.payload import state_digest
+from emm.errors import HistoryError, InputError, LimitError
+from emm.layout import RANK_MULTIPLE, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Projection, RecordType, Rule
+from emm.memory import inputs
+from emm.memory.inputs import ArrayLike
+from emm.state import Float32Array, MatrixState, empty_state
+from emm.storage.checkpoint import KEEP_DEFAULT, Pruned
+from emm.storage.history import Progress
+from emm.storage.replay import Replayer
+from emm.storage.session import Session, state_bytes
+
+RULE_NAMES = {
+    "outer-product": Rule.OUTER_PRODUCT,
+    "gated-delta": Rule.GATED_DELTA,
+    "preconditioned": Rule.PRECONDITIONED,
+}
+_PAST = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN  # makes unlearn ask the journal about each pair
+
+
+class Memory:
+    """An open memory; made by `emm.create`, `emm.open` and `emm.merge`. A context manager that closes itself."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._mutex = threading.RLock()
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where the memory lies."""
+        return self._session.directory.url
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a value; rows of M."""
+        return self._session.parameters.dim
+
+    @property
+    def key_dim(self) -> int:
+        """Numbers in a key."""
+        return self._session.parameters.key_dim
+
+    @property
+    def rank(self) -> int:
+        """Columns of M."""
+        return self._session.parameters.rank
+
+    @property
+    def rule(self) -> str:
+        """ "outer-product", "gated-delta" or "preconditioned"."""
+        return next(name for name, rule in RULE_NAMES.items() if rule is self._session.parameters.rule)
+
+    @property
+    def ridge(self) -> float:
+        """λ of rule 2."""
+        return self._session.parameters.ridge
+
+    @property
+    def generation(self) -> int:
+        """The newest snapshot this handle has read or published."""
+        return self._session.snapshot.generation
+
+    @property
+    def lsn(self) -> int:
+        """Number of the last commit contained; 0 = none."""
+        return self._session.lsn
+
+    @property
+    def uuid(self) -> str:
+        """The memory's identity, 32 hexadecimal digits."""
+        return self._session.snapshot.uuid.hex()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the state in canonical form: equal states have equal digests (spec A-rules)."""
+        with self._open_session() as session:
+            return state_digest(session.state, session.lsn).hex()
+
+    @property
+    def flags(self) -> Flag:
+        """What the memory's past rules out (decay, bare expansion, forgetting, foreign pairs)."""
+        return self._session.state.flags
+
+    @property
+    def write_count(self) -> int:
+        """Pairs written minus pairs unlearned."""
+        return self._session.replayer.write_count
+
+    @property
+    def expand_at(self) -> float:
+        """Saturation above which the rank doubles by re-solving; 0 = never."""
+        return self._session.replayer.expand_at
+
+    @property
+    def replayed(self) -> int:
+        """Commits replayed from the journal when this handle was opened."""
+        return self._session.replayed
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know: a torn tail, a snapshot passed over, an expansion that did not happen."""
+        return tuple(self._session.notices)
+
+    @property
+    def metadata(self) -> Metadata:
+        """The JSON object given at creation (a copy)."""
+        return dict(self._session.snapshot.metadata)
+
+    @property
+    def matrix(self) -> Float32Array:
+        """M, (dim, rank) float32: a read-only view that the next write may change."""
+        with self._open_session() as session:
+            return _read_only(session.state.matrix)
+
+    @property
+    def inverse_gram(self) -> Float32Array | None:
+        """P, (rank, rank) float32, read-only, with the deferred part applied; None for rules without it."""
+        with self._open_session() as session:
+            return None if session.state.gain is None else _read_only(kernel.inverse_gram(session.state))
+
+    @property
+    def saturation(self) -> float:
+        """Effective degrees of freedom in use, 0 to 1 (spec A-rules)."""
+        with self._open_session() as session:
+            return kernel.saturation(session.state)
+
+    def state(self) -> MatrixState:
+        """A copy of the arithmetic state, for `emm.encode_snapshot` and for other stores."""
+        with self._open_session() as session:
+            return session.state.copy()
+
+    def __repr__(self) -> str:
+        mode = self._session.mode
+        return f"<emm.Memory {self.url!r} {self.dim}×{self.rank} {self.rule} lsn {self.lsn} mode {mode}>"
+
+    # --- recall, write, unlearn, forget ---------------------------------------------------------
+
+    def recall(self, queries: ArrayLike) -> Float32Array:
+        """M φ(query) for each query: (n, key_dim) → (n, dim) float32."""
+        with self._open_session() as session:
+            rows = inputs.matrix_of("queries", queries, self.key_dim)
+            return kernel.recall(session.state, kernel.project(rows, session.parameters))
+
+    def write(
+        self,
+        keys: ArrayLike,  # (n, key_dim)
+        values: ArrayLike,  # (n, dim)
+        decay_gate: ArrayLike = 1.0,  # α, a number or (n,), in (0, 1]
+        write_gate: ArrayLike = 1.0,  # β, a number or (n,), in [2⁻¹⁰, 32]; at most 1 under gated-delta
+    ) -> int:
+        """Absorb pairs; returns the commit's LSN. Atomic, and durable when it returns.
+
+        `decay_gate` fades what was written before, `write_gate` says how much a pair counts. Raises
+        `InputError` (shape, type, range; names the row), `GateError`, `LimitError`, `StorageError`.
+        """
+        with self._open_session() as session:
+            session.require_writable()
+            batch = inputs.write_batch(session.parameters, keys, values, decay_gate, write_gate)
+            lsn = session.commit_pairs(RecordType.WRITE, batch)
+            self._expand_if_saturated()
+            session.checkpoint_if_due()
+            return lsn
+
+    def unlearn(self, keys: ArrayLike, values: ArrayLike, write_gate: ArrayLike = 1.0, rank: int | None = None) -> int:
+        """Take pairs out as if they had never been written; `write_gate` as they were written with.
+
+        Rule 2 only. Error ≈ 2⁻²⁴/d², refused (`GateError`) when d < 2⁻⁶: the memory then holds too little
+        else along that key; re-solve from the pairs to keep instead. After a bare expansion, decay or
+        forget the journal is asked when and at which rank each pair was written (`HistoryError` if it
+        cannot say); `rank` overrides that. Returns the LSN of the last commit.
+        """
+        with self._open_session() as session:
+            session.require_writable()
+            self._require_preconditioned("unlearn")
+            key_rows, value_rows = inputs.pair_rows(session.parameters, keys, values)
+            gates = inputs.gates_of("write_gate", write_gate, len(key_rows), WRITE_GATE_MIN, WRITE_GATE_MAX)
+            for written_rank, rows in self._rows_by_rank(key_rows, value_rows, rank):
+                batch = PairBatch(written_rank, key_rows[rows], value_rows[rows], gates[rows], _NO_GATES)
+                session.commit_pairs(RecordType.UNLEARN, batch)
+            session.checkpoint_if_due()
+            return session.lsn
+
+    def forget(self, keys: ArrayLike) -> int:
+        """Make M φ(key) = 0 for all these keys together, whatever values they had; returns the commit's LSN."""
+        with self._open_session() as session:
+            session.require_writable()
+            self._require_preconditioned("forget")
+            key_rows = inputs.key_rows(session.parameters, keys)
+            no_values = np.empty((len(key_rows), 0), np.float32)
+            batch = PairBatch(session.parameters.rank, key_rows, no_values, _NO_GATES, _NO_GATES)
+            lsn = session.commit_pairs(RecordType.FORGET, batch)
+            session.checkpoint_if_due()
+            return lsn
+
+    def configure(self, *, expand_at: float) -> int:
+        """Change the saturation above which the rank doubles (0 = never); logged, returns the commit's LSN."""
+        with self._open_session() as session:
+            session.require_writable()
+            return session.configure(inputs.expand_at_of(expand_at))
+
+    # --- expansion ------------------------------------------------------------------------------
+
+    def expand(
+        self,
+        rank: int,
+        pairs: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        bare: bool = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Raise the rank, durably; returns the generation that holds it (a bare expansion: the present one).
+
+        Re-solves from the pairs in the journal, or from `pairs` = (keys, values), so that old pairs are
+        recalled as if the memory had always had that rank. Where not every pair is at hand: `HistoryError`.
+        `bare=True` doubles without pairs: recall is unchanged at that instant, but later writes disturb
+        older pairs (a warning says so), and the memory no longer merges.
+        """
+        with self._open_session() as session:
+            session.require_writable()
+            self._check_rank(rank)
+            if bare:
+                return self._expand_bare(rank, pairs)
+            if pairs is None:
+                resolved = session.history().resolve(rank, progress=progress, state_bytes_max=session.state_bytes_max)
+            else:
+                resolved = self._solve(rank, *pairs)
+            return session.install_resolved(resolved)
+
+    def _check_rank(self, rank: int) -> None:
+        session = self._session
+        grown = replace(session.parameters, rank=rank)
+        fault = parameter_fault(grown)
+        if fault is not None:
+            raise InputError(f"that rank is not allowed: {fault[1]}", rule=fault[0])
+        if rank <= self.rank:
+            raise InputError("a memory's rank only grows", expected=f"above {self.rank}", found=rank)
+        if state_bytes(grown) > session.state_bytes_max:
+            raise LimitError(
+                "a state of that rank is larger than this process allows",
+                rule="S-1",
+                expected=f"at most {session.state_bytes_max} bytes",
+                found=state_bytes(grown),
+            )
+
+    def _expand_bare(self, rank: int, pairs: object) -> int:
+        if pairs is not None:
+            raise InputError("a bare expansion takes no pairs")
+        if rank != 2 * self.rank:
+            raise InputError("a bare expansion only doubles", expected=2 * self.rank, found=rank)
+        self._session.expand_bare(rank)
+        self._notice(
+            f"bare expansion to rank {rank}: later writes will disturb the recall of older pairs, "
+            "and the memory no longer merges"
+        )
+        return self.generation
+
+    def _solve(self, rank: int, keys: ArrayLike, values: ArrayLike) -> Replayer:
+        """A state solved from these pairs alone."""
+        parameters = replace(self._session.parameters, rank=rank)
+        replayer = Replayer(empty_state(parameters), state_bytes_max=self._session.state_bytes_max)
+        replayer.apply_pairs(RecordType.WRITE, inputs.write_batch(parameters, keys, values, 1.0, 1.0))
+        replayer.state.flags |= Flag.FOREIGN_PAIRS
+        return replayer
+
+    def _expand_if_saturated(self) -> None:
+        """Double the rank by re-solving while saturation is above the threshold; say so when it cannot."""
+        parameters = self._session.parameters
+        if parameters.rule is not Rule.PRECONDITIONED or parameters.projection is Projection.NONE:
+            return
+        rank_max = self.key_dim // RANK_MULTIPLE * RANK_MULTIPLE
+        while 0 < self.expand_at < self.saturation and self.rank < rank_max:
+            try:
+                self.expand(min(2 * self.rank, rank_max))
+            except (HistoryError, LimitError) as error:
+                self._notice(
+                    f"saturation is above {self.expand_at:.2f} but the rank stays {self.rank}: {error.message}"
+                )
+                return
+
+    # --- checkpoints and the end ----------------------------------------------------------------
+
+    def checkpoint(self) -> int:
+        """Publish a snapshot of the present state and prune old ones; returns its generation.
+
+        With nothing written since the newest snapshot, returns that one's generation.
+        """
+        with self._open_session() as session:
+            return session.checkpoint()
+
+    def prune(self, keep: int = KEEP_DEFAULT, journal: bool = False) -> Pruned:
+        """Remove all but the newest `keep` snapshots; with `journal=True` also segments that none of them needs.
+
+        Without its journal from the first commit on, a memory can no longer expand by itself.
+        """
+        with self._open_session() as session:
+            return session.prune(keep=keep, journal=journal)
+
+    def close(self) -> None:
+        """Checkpoint if anything was written, seal the journal, give up the lock. Idempotent."""
+        with self._mutex:
+            self._session.close()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _open_session(self) -> Iterator[Session]:
+        with self._mutex:
+            self._session.require_open()
+            yield self._session
+
+    def _require_preconditioned(self, verb: str) -> None:
+        if self._session.parameters.rule is not Rule.PRECONDITIONED:
+            raise InputError(f"only rule 'preconditioned' can {verb}", found=self.rule)
+
+    def _rows_by_rank(
+        self, keys: Float32Array, values: Float32Array, rank: int | None
+    ) -> list[tuple[int, npt.NDArray[np.intp]]]:
+        """(rank the rows were written at, rows): one group, unless the memory's past leaves doubt."""
+        everything = np.arange(len(keys))
+        if rank is not None:
+            if rank % RANK_MULTIPLE or not 0 < rank <= self.rank:
+                raise InputError(
+                    "rank must be the one the pairs were written at", expected=f"16 to {self.rank}", found=rank
+                )
+            return [(rank, everything)]
+        if not self.flags & _PAST:
+            return [(self.rank, everything)]
+        ranks = np.array(self._session.history().written_ranks(keys, values))
+        return [(int(each), np.flatnonzero(ranks == each)) for each in np.unique(ranks)]
+
+    def _notice(self, text: str) -> None:
+        """Keep a notice and warn, once."""
+        if text not in self._session.notices:
+            self._session.notices.append(text)
+            warnings.warn(text, stacklevel=4)
+
+
+_NO_GATES = np.empty(0, np.float32)
+
+
+def _read_only(array: Float32Array) -> Float32Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view

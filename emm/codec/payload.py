@@ -22,6 +22,7 @@ from emm.state import GainState, MatrixState, Parameters
 DIGEST_PREFIX = b"EMMDIGEST4\0"
 _DIGEST_FIELDS = struct.Struct("<QIIIBB2xQf")
 _FLOAT = np.dtype("<f4")
+LEAK_SLACK = 1 + 2.0**-20  # b tends to P₀ from either side, by rounding
 
 
 def encode_scalars(gain: GainState) -> bytes:
@@ -93,11 +94,11 @@ def decode_scalars(data: bytes | memoryview, parameters: Parameters) -> GainStat
             expected="count 0 to 15, signs below bit count",
             found=f"count {count}, signs {signs:#x}",
         )
-    if not (0.0 < scale <= 1.0 and 0.0 <= leak < prior and math.isfinite(trace)):
+    if not (0.0 <= scale <= 1.0 and 0.0 <= leak <= prior * LEAK_SLACK and math.isfinite(trace) and trace >= 0.0):
         raise FormatError(
             "a scalar of P is out of range",
             rule="P-4",
-            expected=f"a in (0, 1], b in [0, {prior})",
+            expected=f"a in [0, 1], b in [0, {prior}], trace ≥ 0",
             found=f"a {scale}, b {leak}, trace {trace}",
         )
     empty = np.empty((0, 0), np.float32)

@@ -195,7 +195,8 @@ class Memory:
         """
         with self._open_session() as session:
             session.require_writable()
-            self._require_preconditioned("unlearn")
+            if session.parameters.rule is not Rule.PRECONDITIONED:
+                raise InputError("only rule 'preconditioned' can unlearn", found=self.rule)
             key_rows, value_rows = inputs.pair_rows(session.parameters, keys, values)
             gates = inputs.gates_of("write_gate", write_gate, len(key_rows), WRITE_GATE_MIN, WRITE_GATE_MAX)
             for written_rank, rows in self._rows_by_rank(key_rows, value_rows, rank):
@@ -208,7 +209,6 @@ class Memory:
         """Make M φ(key) = 0 for all these keys together, whatever values they had; returns the commit's LSN."""
         with self._open_session() as session:
             session.require_writable()
-            self._require_preconditioned("forget")
             key_rows = inputs.key_rows(session.parameters, keys)
             no_values = np.empty((len(key_rows), 0), np.float32)
             batch = PairBatch(session.parameters.rank, key_rows, no_values, _NO_GATES, _NO_GATES)
@@ -339,10 +339,6 @@ class Memory:
         with self._mutex:
             self._session.require_open()
             yield self._session
-
-    def _require_preconditioned(self, verb: str) -> None:
-        if self._session.parameters.rule is not Rule.PRECONDITIONED:
-            raise InputError(f"only rule 'preconditioned' can {verb}", found=self.rule)
 
     def _rows_by_rank(
         self, keys: Float32Array, values: Float32Array, rank: int | None

@@ -20,7 +20,7 @@ from emm.codec.lineage import Lineage
 from emm.codec.metadata import Metadata, encode_metadata
 from emm.codec.snapshot import Snapshot
 from emm.errors import ExistsError, FencedError, InputError
-from emm.layout import EXPAND_AT_DEFAULT, RIDGE_DEFAULT, SEED_DEFAULT, STATE_BYTES_MAX, Flag, Origin, Projection
+from emm.layout import EXPAND_AT_DEFAULT, RIDGE_DEFAULT, SEED_DEFAULT, STATE_BYTES_MAX, Origin, Projection
 from emm.memory.inputs import expand_at_of
 from emm.memory.memory import RULE_NAMES, Memory
 from emm.state import MatrixState, Parameters, empty_state
@@ -129,9 +129,6 @@ def merge(
             writes += memory.write_count
             threshold = max(threshold, memory.expand_at)
         merged = kernel.merge(states)
-        merged.flags |= Flag.FOREIGN_PAIRS | (
-            Flag.FORGOTTEN if any(s.flags & Flag.FORGOTTEN for s in states) else Flag(0)
-        )
     return _publish_first(
         into, merged, Origin.MERGE, writes, threshold if expand_at is None else expand_at_of(expand_at), metadata or {}
     )

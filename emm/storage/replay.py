@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-
 from emm import kernel
 from emm.codec.header import parameter_fault, payload_regions
 from emm.codec.journal import JournalRecord
 from emm.codec.pairs import PairBatch, decode_expand, decode_pairs, decode_parameters
-from emm.errors import CorruptionError, FormatError, GateError, LimitError
-from emm.layout import STATE_BYTES_MAX, Flag, RecordType
+from emm.errors import CorruptionError, FormatError, InputError, LimitError
+from emm.layout import STATE_BYTES_MAX, RecordType
 from emm.state import Float32Array, MatrixState
 
 PAIR_TYPES = (RecordType.WRITE, RecordType.UNLEARN, RecordType.FORGET)
@@ -59,7 +57,7 @@ class Replayer:
         for record in commit.records:
             try:
                 self.apply_record(record)
-            except GateError as error:
+            except InputError as error:
                 raise CorruptionError(
                     "a logged record cannot be replayed", rule="R-7", offset=record.offset, found=str(error)
                 ) from None
@@ -94,17 +92,13 @@ class Replayer:
         if kind is RecordType.WRITE:
             surprise = kernel.write(self.state, x, batch.values, batch.decay_gates, batch.write_gates)
             self.write_count += len(batch)
-            if np.any(batch.decay_gates != 1):
-                self.state.flags |= Flag.DECAYED
             return surprise
         if kind is RecordType.UNLEARN:
-            if batch.rank < rank and not self._resolving:
-                x[:, batch.rank :] = 0
-            surprise = kernel.unlearn(self.state, x, batch.values, batch.write_gates)
+            written = rank if self._resolving else batch.rank
+            surprise = kernel.unlearn(self.state, x, batch.values, batch.write_gates, written)
             self.write_count = max(0, self.write_count - len(batch))
             return surprise
         kernel.forget(self.state, x)
-        self.state.flags |= Flag.FORGOTTEN
         return None
 
     def expand(self, rank: int, offset: int = 0) -> None:
@@ -131,4 +125,3 @@ class Replayer:
                 found=size,
             )
         self.state = kernel.expand(self.state, rank)
-        self.state.flags |= Flag.BARE_EXPANDED

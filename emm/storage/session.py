@@ -17,13 +17,13 @@ from emm.codec.journal import PAYLOAD_BYTES_MAX
 from emm.codec.lineage import Lineage
 from emm.codec.pairs import PairBatch, encode_expand, encode_pairs, encode_parameters, pairs_per_record
 from emm.codec.snapshot import Snapshot
-from emm.errors import ClosedError, EmmError, InputError, LimitError
+from emm.errors import ClosedError, InputError, LimitError
 from emm.layout import STATE_BYTES_MAX, Origin, RecordType
 from emm.state import MatrixState, Parameters
 from emm.storage.checkpoint import KEEP_DEFAULT, Pruned, checkpoint_due, prune
 from emm.storage.history import History
 from emm.storage.journal_writer import Batch, JournalWriter, now_us
-from emm.storage.recovery import Recovered, recover
+from emm.storage.recovery import Recovered
 from emm.storage.replay import Replayer
 from emm.storage.snapshot_file import publish_snapshot
 from emm.vfs.protocol import Directory, Lock
@@ -93,11 +93,6 @@ class Session:
         writer.check_size(records)
         rank = self.parameters.rank
         surprise = self.replayer.apply_pairs(kind, batch)
-        if not np.isfinite(self.state.matrix).all():
-            self._reload()
-            raise InputError(
-                "the matrix would overflow; nothing was written", expected="finite numbers", found="infinity"
-            )
         mean = 0.0 if surprise is None else float(np.mean(surprise, dtype=np.float64))
         return self._log(records, rank, len(batch), min(mean, float(np.finfo(np.float32).max)))
 
@@ -153,8 +148,6 @@ class Session:
     def install_resolved(self, resolved: Replayer) -> int:
         """Replace the state by one solved anew from pairs, durably; returns the generation published."""
         self.require_writable()
-        if not np.isfinite(resolved.state.matrix).all():
-            raise InputError("the pairs overflow float32 at that rank", found=resolved.state.parameters.rank)
         resolved.expand_at = self.replayer.expand_at
         self.replayer = resolved
         return self._publish(Origin.RESOLVE)
@@ -226,14 +219,6 @@ class Session:
             expand_at=recovered.expand_at,
             state_bytes_max=self.state_bytes_max,
         )
-
-    def _reload(self) -> None:
-        """Throw the state in memory away and read what the directory holds."""
-        try:
-            self.replayer = self._replayer(recover(self.directory, state_bytes_max=self.state_bytes_max))
-        except EmmError as error:
-            self._broken = f"this handle can no longer be used, its state could not be read again: {error}"
-            raise
 
 
 def state_bytes(parameters: Parameters) -> int:

@@ -1,0 +1,41 @@
+"""The EMM engine: documents in, cited answers out, on memories that survive.
+
+Purpose: the public face of `emm_engine`. Invariants: it uses public names of `emm` only; nothing crosses a
+tenant; text is durable before anything is derived from it.
+"""
+
+from emm_engine.answer import Answer, Association, Citation, Evidence, IngestReport, Progress, RunStatus
+from emm_engine.archive import Archive
+from emm_engine.documents import Document, Label
+from emm_engine.errors import CatalogError, EmbedderError, ScopeError
+from emm_engine.hierarchy import DOMAINS, Scope
+from emm_engine.sources import (
+    debian_changelogs,
+    documents_below,
+    machine_documents,
+    python_documentation,
+    text_folder,
+)
+
+__all__ = [
+    "DOMAINS",
+    "Answer",
+    "Archive",
+    "Association",
+    "CatalogError",
+    "Citation",
+    "Document",
+    "EmbedderError",
+    "Evidence",
+    "IngestReport",
+    "Label",
+    "Progress",
+    "RunStatus",
+    "Scope",
+    "ScopeError",
+    "debian_changelogs",
+    "documents_below",
+    "machine_documents",
+    "python_documentation",
+    "text_folder",
+]

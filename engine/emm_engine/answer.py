@@ -1,0 +1,141 @@
+"""What ingest and ask return.
+
+Purpose: plain values that print, compare and turn into JSON. Invariants: frozen; a citation's quote is the
+stored text of its span, to the character; JSON holds the same numbers as the values.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an ingest is. `total` is None while the source is still being read."""
+
+    phase: str  # reading, fitting, absorbing
+    done: int
+    total: int | None
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Entries (reading) or passages (absorbing) per second of this phase."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did."""
+
+    scope: str
+    entries_read: int
+    documents: int  # new
+    duplicates: int  # the same title and text were there
+    empty: int  # white space alone
+    superseded: int  # older versions retired
+    passages: int  # new
+    pairs: int  # absorbed by the matrix in this ingest
+    unlearned: int  # superseded pairs taken out of the matrix
+    pending: int  # pairs still waiting: 0 unless something stopped the ingest
+    resumed: str  # clean, or what was found of an interrupted batch: settled, withdrawn
+    lsn: int
+    rank: int
+    saturation: float
+    seconds: float
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def entries_per_second(self) -> float:
+        return self.entries_read / self.seconds if self.seconds > 0 else 0.0
+
+    def to_json(self) -> str:
+        return _json({**asdict(self), "entries_per_second": self.entries_per_second})
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage: where it stands, what it says, and why it was chosen."""
+
+    number: int  # [n] in the context block; 0 = not cited there
+    document_id: int
+    passage_id: int
+    source: str
+    title: str
+    date: str
+    start: int
+    end: int
+    quote: str
+    score: float
+    lexical: float
+    vector: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A document behind an association: its passage that lies nearest to the question."""
+
+    document_id: int
+    passage_id: int
+    source: str
+    title: str
+    date: str
+    start: int
+    end: int
+    score: float  # cosine to the question
+    number: int  # [n] when the passage is also cited, else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A label the matrix recalls for the question, with its strength and the strongest documents behind it."""
+
+    kind: str
+    name: str
+    strength: float  # estimated share of similar passages that carried the label
+    base: float  # share of all passages that carry it: what no question at all would give
+    n_passages: int  # visible passages that carry the label
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything an answer is made of; `context` is the block for a reader or a language model."""
+
+    question: str
+    scope: str
+    as_of: str | None
+    context: str
+    n_tokens: int  # of the context block, estimated
+    citations: tuple[Citation, ...]
+    associations: tuple[Association, ...]
+    vector_only: tuple[Citation, ...]  # what vectors alone would have answered
+    notes: tuple[str, ...]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return _json(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """One run of the archive."""
+
+    scope: str
+    documents: int
+    passages: int
+    absorbed: int
+    pending: int  # pairs whose text is durable and that the matrix has not absorbed yet
+    stale: int  # superseded pairs still in the matrix
+    lsn: int
+    rank: int
+    dim: int
+    saturation: float
+    vectors: int
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)

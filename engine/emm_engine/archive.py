@@ -1,0 +1,177 @@
+"""An archive: one folder that holds a catalog, the memories, the vectors and the embedding models.
+
+Purpose: the engine's face. Invariants: `catalog.sqlite` is the truth and the mark of an archive; an open archive
+takes no lock, an ingest takes its run's memory for as long as it runs; asking writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from emm import ExistsError, InputError, MissingError
+from emm_engine.answer import Answer, IngestReport, RunStatus
+from emm_engine.catalog import Catalog, Run
+from emm_engine.catalog_pairs import PairLedger
+from emm_engine.documents import Document
+from emm_engine.embeddings import Embedder, EmbedderFolder, Provider
+from emm_engine.embeddings_lsa import LsaProvider
+from emm_engine.errors import EmbedderError
+from emm_engine.files import make_folder
+from emm_engine.hierarchy import Scope, shape_of
+from emm_engine.ingest import Ingest, OnProgress
+from emm_engine.matrices import MatrixShelf
+from emm_engine.retrieval import Retrieval
+from emm_engine.vectors import VectorStore
+from emm_engine.vectors_exact import ExactVectors
+
+CATALOG_NAME = "catalog.sqlite"
+FIT_SAMPLE = 12_000  # passages the embedder is fitted on
+K = 5
+TOKEN_BUDGET = 1500
+QUESTION_CHARS_MAX = 10_000
+
+
+class Archive:
+    """An open archive. Made by `create` or `open`; a context manager."""
+
+    def __init__(self, path: Path, catalog: Catalog, provider: Provider) -> None:
+        self.path = path
+        self._catalog = catalog
+        self._provider = provider
+        self._shelf = MatrixShelf(path, catalog)
+        self._folder = EmbedderFolder(path / "embedders")
+        self._embedders: dict[str, Embedder] = {}  # by fingerprint
+        self._stores: dict[str, VectorStore] = {}
+        self._retrieval = Retrieval(catalog, self._shelf, self._models)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+        """A new archive in a new or empty folder; `ExistsError` where something is already."""
+        root = Path(path)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise ExistsError("there is something under that name already", file=str(path))
+        make_folder(root)
+        return cls(root, Catalog(root / CATALOG_NAME, create=True), provider or LsaProvider())
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+        """An existing archive; `MissingError` where there is none."""
+        root = Path(path)
+        if not (root / CATALOG_NAME).is_file():
+            raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
+        return cls(root, Catalog(root / CATALOG_NAME), provider or LsaProvider())
+
+    def close(self) -> None:
+        self._shelf.close()
+        self._catalog.close()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the three things people do --------------------------------------------------------------
+
+    def ingest(self, documents: Iterable[Document], scope: Scope, progress: OnProgress | None = None) -> IngestReport:
+        """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
+
+        Durable when it returns; idempotent by title and text. `FencedError` when another process is writing the
+        run, `CatalogError` when its memory is not the one the catalog describes.
+        """
+        run = self._catalog.ensure_run(scope)
+        with self._shelf.open_writer(run) as memory:
+            return Ingest(self._catalog, run, memory, self._models, progress).run(documents)
+
+    def ask(
+        self,
+        question: str,
+        scope: Scope,
+        k: int = K,
+        token_budget: int = TOKEN_BUDGET,
+        as_of: str | None = None,
+    ) -> Answer:
+        """Cited passages and associations for a question, over everything at or below a scope.
+
+        `as_of` (`YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC) answers from what was dated up to then.
+        """
+        if not question.strip() or len(question) > QUESTION_CHARS_MAX:
+            raise InputError(
+                "an empty question" if not question.strip() else "the question is too long",
+                expected=f"1 to {QUESTION_CHARS_MAX} characters",
+                found=len(question),
+            )
+        if k < 1 or token_budget < 1:
+            raise InputError("k and token_budget are at least 1", found=(k, token_budget))
+        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+
+    def tree(self, tenant: str | None = None) -> list[RunStatus]:
+        """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
+        runs = self._catalog.all_runs()
+        return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
+
+    def memory_path(self, scope: Scope) -> Path:
+        """Where a run's memory directory lies, for `emm.open`, `emm-verify` and `emm-inspect`."""
+        return self.path / scope.require_run().memory_path
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _status(self, run: Run) -> RunStatus:
+        documents, passages = self._catalog.query(
+            "SELECT (SELECT count(*) FROM documents WHERE scope_id = ? AND superseded = 0), "
+            "(SELECT count(*) FROM passages WHERE scope_id = ?)",
+            (run.scope_id, run.scope_id),
+        )[0]
+        progress = PairLedger(self._catalog, run).progress()
+        memory = self._shelf.reader(run, progress.lsn)
+        shape = shape_of(run.scope.domain)
+        store = self._store(run.scope)
+        return RunStatus(
+            scope=str(run.scope),
+            documents=documents,
+            passages=passages,
+            absorbed=progress.absorbed,
+            pending=progress.pending,
+            stale=progress.stale,
+            lsn=progress.lsn,
+            rank=memory.rank if memory is not None else shape.rank,
+            dim=memory.dim if memory is not None else shape.dim,
+            saturation=float(memory.saturation) if memory is not None else 0.0,
+            vectors=store.count(str(run.scope)) if store is not None else 0,
+        )
+
+    def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
+        """The embedder of a run's domain (fitted on what is stored, the first time) and its vectors."""
+        tenant, domain = run.scope.tenant, run.scope.domain
+        if self._catalog.embedder(tenant, domain) is None:
+            texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
+            fitted = self._provider.fit(texts, shape_of(domain).key_dim)
+            fingerprint = self._folder.save(fitted)
+            self._catalog.set_embedder(
+                run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)
+            )
+        known, store = self._catalog.embedder(tenant, domain), self._store(run.scope)
+        assert known is not None and store is not None
+        provider, fingerprint, _ = known
+        if provider != self._provider.name:
+            raise EmbedderError(
+                f"{tenant}:{domain} was embedded by another provider", expected=provider, found=self._provider.name
+            )
+        if fingerprint not in self._embedders:
+            self._embedders[fingerprint] = self._folder.load(self._provider, fingerprint)
+        return self._embedders[fingerprint], store
+
+    def _store(self, scope: Scope) -> VectorStore | None:
+        """The vectors of a scope's domain; None before it has an embedder."""
+        known = self._catalog.embedder(scope.tenant, scope.domain)
+        if known is None:
+            return None
+        _, fingerprint, dim = known
+        if fingerprint not in self._stores:
+            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
+        return self._stores[fingerprint]

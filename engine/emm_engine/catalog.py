@@ -1,0 +1,296 @@
+"""The archive's catalog: tenants, runs, documents and passages in one SQLite file.
+
+Purpose: the durable text. Everything else (vectors, matrices, full-text index) is derived from it. Invariants:
+a transaction is on disk when it returns (WAL, synchronous = FULL); the same title and text twice in a run is
+one document; a new text under a known version key supersedes the old one and never overwrites it; every query
+is bound to one tenant.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emm import StorageError
+from emm_engine.catalog_schema import connect, create_fulltext, fulltext_table
+from emm_engine.chunking import passages
+from emm_engine.documents import Document, Label, embedded_text, text_hash
+from emm_engine.errors import CatalogError
+from emm_engine.hierarchy import Scope
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the catalog knows it."""
+
+    scope_id: int
+    tenant_id: int
+    scope: Scope
+    memory_uuid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What one transaction of documents did."""
+
+    documents: int = 0
+    duplicates: int = 0
+    empty: int = 0
+    superseded: int = 0
+    passages: int = 0
+
+    def __add__(self, other: Added) -> Added:
+        return Added(
+            self.documents + other.documents,
+            self.duplicates + other.duplicates,
+            self.empty + other.empty,
+            self.superseded + other.superseded,
+            self.passages + other.passages,
+        )
+
+
+class Catalog:
+    """An open catalog. One thread; any number of processes (SQLite serialises their transactions)."""
+
+    def __init__(self, path: Path, create: bool = False) -> None:
+        self.path = path
+        self._connection = connect(str(path), create)
+        self._label_ids: dict[tuple[int, Label], int] = {}
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- plumbing --------------------------------------------------------------------------------
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a statement; a failing medium raises `StorageError`."""
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever this or another connection has changed the catalog."""
+        return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
+
+    def executemany(self, sql: str, rows: Sequence[Row]) -> None:
+        """Run a statement for each row, inside a transaction."""
+        self._connection.executemany(sql, rows)
+
+    def insert(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Run an INSERT inside a transaction; returns the row's id."""
+        identity = self._connection.execute(sql, parameters).lastrowid
+        assert identity is not None
+        return identity
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when it ends."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                self._label_ids.clear()  # may hold ids that were rolled back
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._label_ids.clear()
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> StorageError | CatalogError:
+        operational = isinstance(error, sqlite3.OperationalError)
+        kind = StorageError if operational else CatalogError
+        return kind("the catalog refused a statement", file=self.path.name, found=f"{type(error).__name__}: {error}")
+
+    # --- tenants, runs, labels -------------------------------------------------------------------
+
+    def tenant_id(self, name: str) -> int | None:
+        rows = self.query("SELECT tenant_id FROM tenants WHERE name = ?", (name,))
+        return int(rows[0][0]) if rows else None
+
+    def runs(self, scope: Scope) -> list[Run]:
+        """The runs at or below a scope, ordered by name."""
+        rows = self.query(
+            "SELECT scope_id, tenant_id, domain, project, run, memory_uuid FROM scopes JOIN tenants USING(tenant_id) "
+            "WHERE name = ? AND domain = ? AND (? IS NULL OR project = ?) AND (? IS NULL OR run = ?) "
+            "ORDER BY project, run",
+            (scope.tenant, scope.domain, scope.project, scope.project, scope.run, scope.run),
+        )
+        return [Run(row[0], row[1], Scope(scope.tenant, row[2], row[3], row[4]), row[5]) for row in rows]
+
+    def all_runs(self) -> list[Run]:
+        """Every run of the archive, for its keeper."""
+        rows = self.query(
+            "SELECT scope_id, tenant_id, name, domain, project, run, memory_uuid FROM scopes JOIN tenants "
+            "USING(tenant_id) ORDER BY name, domain, project, run"
+        )
+        return [Run(row[0], row[1], Scope(*row[2:6]), row[6]) for row in rows]
+
+    def ensure_run(self, scope: Scope) -> Run:
+        """The run's row, made (with its tenant and the tenant's full-text table) when new."""
+        scope.require_run()
+        found = self.runs(scope)
+        if found:
+            return found[0]
+        with self.transaction():
+            self.executemany("INSERT OR IGNORE INTO tenants(name) VALUES (?)", [(scope.tenant,)])
+            tenant_id = self.tenant_id(scope.tenant)
+            assert tenant_id is not None
+            create_fulltext(self._connection, tenant_id)
+            self.executemany(
+                "INSERT OR IGNORE INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?)",
+                [(tenant_id, scope.domain, scope.project, scope.run)],
+            )
+        return self.runs(scope)[0]
+
+    def bind_memory(self, run: Run, uuid: str) -> None:
+        """Record which memory belongs to a run."""
+        with self.transaction():
+            self.executemany("UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(uuid, run.scope_id)])
+
+    def label_id(self, tenant_id: int, label: Label) -> int:
+        """The label's id, made when new; inside a transaction."""
+        known = self._label_ids.get((tenant_id, label))
+        if known is None:
+            where = (tenant_id, label.kind, label.name)
+            rows = self.query("SELECT label_id FROM labels WHERE tenant_id = ? AND kind = ? AND name = ?", where)
+            known = (
+                rows[0][0] if rows else self.insert("INSERT INTO labels(tenant_id, kind, name) VALUES (?,?,?)", where)
+            )
+            self._label_ids[tenant_id, label] = known
+        return known
+
+    # --- documents -------------------------------------------------------------------------------
+
+    def add_documents(self, run: Run, documents: Sequence[Document]) -> Added:
+        """Store documents with their passages in one transaction."""
+        total = Added()
+        with self.transaction():
+            for document in documents:
+                total += self._add(run, document)
+        return total
+
+    def _add(self, run: Run, document: Document) -> Added:
+        digest = document.content_sha256
+        if self.query(
+            "SELECT 1 FROM documents WHERE scope_id = ? AND content_sha256 = ? AND superseded = 0",
+            (run.scope_id, digest),
+        ):
+            return Added(duplicates=1)
+        spans = passages(document.text)
+        if not spans:
+            return Added(empty=1)
+        owner = (run.tenant_id, run.scope_id)
+        document_id = self.insert(
+            "INSERT INTO documents(tenant_id, scope_id, source, title, date, version_key, text, content_sha256) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*owner, document.source, document.title, document.date, document.key, document.text, digest),
+        )
+        label_ids = sorted({self.label_id(run.tenant_id, label) for label in document.labels})
+        self.executemany("INSERT INTO document_labels VALUES (?, ?)", [(document_id, label) for label in label_ids])
+        for span in spans:
+            body = document.text[span.start : span.end]
+            passage_id = self.insert(
+                "INSERT INTO passages(tenant_id, scope_id, document_id, start, end, text_hash) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (*owner, document_id, span.start, span.end, text_hash(embedded_text(document.title, body))),
+            )
+            self.insert(
+                f"INSERT INTO {fulltext_table(run.tenant_id)}(rowid, source, title, body) VALUES (?, ?, ?, ?)",
+                (passage_id, document.source, document.title, body),
+            )
+            self.insert(
+                "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
+                (passage_id, *owner),
+            )
+        superseded = self._supersede(run, document, document_id)
+        return Added(documents=1, superseded=superseded, passages=len(spans))
+
+    def _supersede(self, run: Run, document: Document, document_id: int) -> int:
+        """Retire the current version under the document's key, if there is one."""
+        if document.key is None:
+            return 0
+        older = self.query(
+            "SELECT document_id FROM documents WHERE scope_id = ? AND version_key = ? AND superseded = 0 "
+            "AND document_id <> ?",
+            (run.scope_id, document.key, document_id),
+        )
+        for (old_id,) in older:
+            self.insert("INSERT INTO supersessions VALUES (?, ?, ?)", (old_id, document_id, run.tenant_id))
+            self.executemany("UPDATE documents SET superseded = 1 WHERE document_id = ?", [(old_id,)])
+            self.executemany(
+                "UPDATE pairs SET superseded = 1 "
+                "WHERE passage_id IN (SELECT passage_id FROM passages WHERE document_id = ?)",
+                [(old_id,)],
+            )
+        return len(older)
+
+    # --- embedders -------------------------------------------------------------------------------
+
+    def embedder(self, tenant: str, domain: str) -> tuple[str, str, int] | None:
+        """(provider, fingerprint, dim) of a tenant's domain, or None before its first ingest."""
+        rows = self.query(
+            "SELECT provider, fingerprint, dim FROM embedders JOIN tenants USING(tenant_id) "
+            "WHERE name = ? AND domain = ?",
+            (tenant, domain),
+        )
+        return (str(rows[0][0]), str(rows[0][1]), int(rows[0][2])) if rows else None
+
+    def set_embedder(self, tenant_id: int, domain: str, model: tuple[str, str, int], n_fitted: int) -> None:
+        """Record a domain's (provider, fingerprint, dim) and on how many passages it was fitted; the first wins."""
+        with self.transaction():
+            self.executemany(
+                "INSERT OR IGNORE INTO embedders VALUES (?, ?, ?, ?, ?, ?)", [(tenant_id, domain, *model, n_fitted)]
+            )
+
+    def embedder_coverage(self, tenant_id: int, domain: str) -> tuple[int, int]:
+        """(passages the domain's embedder was fitted on, passages the domain holds)."""
+        rows = self.query(
+            "SELECT coalesce(max(n_fitted), 0), (SELECT count(*) FROM passages JOIN scopes USING(scope_id) "
+            "WHERE passages.tenant_id = ?1 AND domain = ?2) FROM embedders WHERE tenant_id = ?1 AND domain = ?2",
+            (tenant_id, domain),
+        )
+        return int(rows[0][0]), int(rows[0][1])
+
+    def sample_texts(self, tenant_id: int, domain: str, count: int) -> list[str]:
+        """What would be embedded for at most `count` of a domain's passages, at an even stride through all."""
+        ids = [
+            row[0]
+            for row in self.query(
+                "SELECT passage_id FROM passages JOIN scopes USING(scope_id) "
+                "WHERE passages.tenant_id = ? AND domain = ? ORDER BY passage_id",
+                (tenant_id, domain),
+            )
+        ]
+        n_chosen = min(count, len(ids))
+        chosen = [ids[at * len(ids) // n_chosen] for at in range(n_chosen)]
+        return list(self.texts(tenant_id, chosen).values())
+
+    def texts(self, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, str]:
+        """{passage id: what is embedded for it}, in the order asked for."""
+        found: dict[int, str] = {}
+        for low in range(0, len(passage_ids), 500):
+            part = list(passage_ids[low : low + 500])
+            rows = self.query(
+                "SELECT passage_id, title, substr(text, start + 1, end - start) FROM passages JOIN documents "
+                f"USING(document_id) WHERE passages.tenant_id = ? AND passage_id IN ({marks(part)})",
+                (tenant_id, *part),
+            )
+            by_id = {row[0]: embedded_text(row[1], row[2]) for row in rows}
+            found |= {identity: by_id[identity] for identity in part if identity in by_id}
+        return found
+
+
+def marks(values: Sequence[Any]) -> str:
+    """Question marks for an IN clause."""
+    return ",".join("?" * len(values))

@@ -1,0 +1,146 @@
+"""The catalog's tables, once, and the version they carry.
+
+Purpose: one place that creates or refuses a catalog. Invariants: every row that belongs to a tenant says so
+in a column; ids are never used twice (AUTOINCREMENT), because vectors and citations refer to them; each tenant
+has a full-text table of its own, so no statistic of one tenant's words moves another's ranking.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from emm_engine.errors import CatalogError
+
+SCHEMA_VERSION = 1
+
+TABLES = """
+CREATE TABLE meta(
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tenants(
+    tenant_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE
+);
+CREATE TABLE scopes(                    -- one row for each run
+    scope_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    domain TEXT NOT NULL,
+    project TEXT NOT NULL,
+    run TEXT NOT NULL,
+    memory_uuid TEXT,                   -- NULL until the run's memory exists
+    UNIQUE(tenant_id, domain, project, run)
+);
+CREATE TABLE documents(                 -- the text, verbatim: everything else is derived from it
+    document_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    scope_id INTEGER NOT NULL REFERENCES scopes,
+    source TEXT NOT NULL,
+    title TEXT NOT NULL,
+    date TEXT NOT NULL,                 -- UTC, ISO 8601 to the second; empty = unknown
+    version_key TEXT,                   -- what this is a version of
+    text TEXT NOT NULL,
+    content_sha256 BLOB NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX documents_content ON documents(scope_id, content_sha256) WHERE superseded = 0;
+CREATE INDEX documents_version ON documents(scope_id, version_key) WHERE version_key IS NOT NULL;
+CREATE TABLE supersessions(
+    old_document_id INTEGER PRIMARY KEY REFERENCES documents,
+    new_document_id INTEGER NOT NULL REFERENCES documents,
+    tenant_id INTEGER NOT NULL REFERENCES tenants
+);
+CREATE TABLE passages(                  -- text[start:end] of its document, in code points
+    passage_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    scope_id INTEGER NOT NULL REFERENCES scopes,
+    document_id INTEGER NOT NULL REFERENCES documents,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    text_hash INTEGER NOT NULL          -- first 8 bytes of SHA-256 of what was embedded, as a signed number
+);
+CREATE INDEX passages_document ON passages(document_id);
+CREATE INDEX passages_scope ON passages(scope_id);
+CREATE TABLE labels(
+    label_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    UNIQUE(tenant_id, kind, name)
+);
+CREATE TABLE document_labels(           -- as declared by the source
+    document_id INTEGER NOT NULL REFERENCES documents,
+    label_id INTEGER NOT NULL REFERENCES labels,
+    PRIMARY KEY(document_id, label_id)
+) WITHOUT ROWID;
+CREATE TABLE batches(                   -- one matrix commit each: intended before it, settled after it
+    batch_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    scope_id INTEGER NOT NULL REFERENCES scopes,
+    kind TEXT NOT NULL CHECK(kind IN ('write', 'unlearn')),
+    n_pairs INTEGER NOT NULL,
+    write_count_before INTEGER NOT NULL, -- the memory's count of pairs when the batch was intended
+    lsn INTEGER                         -- NULL = intended: the memory's own count says whether it was absorbed
+);
+CREATE UNIQUE INDEX batches_intended ON batches(scope_id) WHERE lsn IS NULL;
+CREATE TABLE pairs(                     -- one for each passage: key = its vector, value = its labels' codes
+    passage_id INTEGER PRIMARY KEY REFERENCES passages,
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    scope_id INTEGER NOT NULL REFERENCES scopes,
+    written_by INTEGER REFERENCES batches,   -- NULL = pending
+    unlearned_by INTEGER REFERENCES batches,
+    superseded INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX pairs_pending ON pairs(scope_id, passage_id) WHERE written_by IS NULL AND superseded = 0;
+CREATE INDEX pairs_stale ON pairs(scope_id, passage_id) WHERE superseded = 1 AND unlearned_by IS NULL;
+CREATE INDEX pairs_batch ON pairs(written_by);
+CREATE TABLE pair_labels(
+    passage_id INTEGER NOT NULL REFERENCES pairs,
+    label_id INTEGER NOT NULL REFERENCES labels,
+    weight REAL NOT NULL,
+    PRIMARY KEY(passage_id, label_id)
+) WITHOUT ROWID;
+CREATE INDEX pair_labels_label ON pair_labels(label_id, passage_id);
+CREATE TABLE embedders(                 -- one for each domain of a tenant
+    tenant_id INTEGER NOT NULL REFERENCES tenants,
+    domain TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    dim INTEGER NOT NULL,
+    n_fitted INTEGER NOT NULL,          -- passages it was fitted on
+    PRIMARY KEY(tenant_id, domain)
+) WITHOUT ROWID;
+"""
+
+
+def connect(path: str, create: bool) -> sqlite3.Connection:
+    """A connection in WAL mode that is durable at every commit; makes or checks the schema."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -65536")
+        if create:
+            connection.executescript("BEGIN IMMEDIATE;" + TABLES + f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise CatalogError("the catalog cannot be read", file=path, found=str(error)) from error
+    if found != SCHEMA_VERSION:
+        connection.close()
+        raise CatalogError("the catalog has another schema", file=path, expected=SCHEMA_VERSION, found=found)
+    return connection
+
+
+def fulltext_table(tenant_id: int) -> str:
+    """Name of a tenant's full-text table."""
+    return f"fulltext_{int(tenant_id)}"
+
+
+def create_fulltext(connection: sqlite3.Connection, tenant_id: int) -> None:
+    """The tenant's index over source, title and passage; rowid = passage id; keeps no second copy of the text."""
+    connection.execute(
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {fulltext_table(tenant_id)} USING fts5("
+        "source, title, body, content='', tokenize='porter unicode61 remove_diacritics 2')"
+    )

@@ -1,0 +1,192 @@
+"""An honest held-out test: learn the older entries, predict the labels of the newer ones.
+
+Purpose: the demo's measurement of what the matrix is worth on the user's own text, against nearest neighbours
+and against always guessing the commonest labels. Invariants: the split is by date, the embedder is fitted on the
+older part alone, duplicates are dropped, nothing is tuned on the newer part in the matrix's favour (neighbours get
+the best of several k, chosen on the newer part, which favours them); the winner is named whichever it is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import emm
+from emm import InputError
+from emm_engine.documents import Document, Label
+from emm_engine.embeddings import Float32Array
+from emm_engine.embeddings_lsa import LsaProvider
+from emm_engine.labels import codes
+
+LEARNT_SHARE = 0.7
+ENTRIES_MAX = 12_000  # more are thinned at an even stride in time
+ENTRIES_MIN = 10
+RANK, DIM, RIDGE = 512, 768, 1.0
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+PAIRS_PER_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A dated text and the labels to predict."""
+
+    date: str
+    text: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One predictor's shares of newer entries whose labels held its first guess, and one of its first three."""
+
+    name: str
+    parameters: str
+    p_at_1: float
+    p_at_3: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReport:
+    """What was learnt, what was predicted, and who won."""
+
+    n_learnt: int
+    n_predicted: int
+    n_labels: int  # among the learnt entries
+    n_unseen: int  # newer entries none of whose labels an older entry had: nobody can get them right
+    n_dates: int  # different dates among all entries: few mean that the split is hardly one by time
+    n_named: int  # newer entries whose text names a label outright
+    split_date: str  # of the first newer entry
+    scores: tuple[Score, ...]  # matrix, neighbours, prior
+    winner: str  # by p_at_1, then p_at_3
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def entries_of(documents: Iterable[Document], kind: str) -> list[Entry]:
+    """Dated documents that carry labels of a kind, without their titles, which would name them."""
+    found = []
+    for document in documents:
+        labels = tuple(label.name for label in document.labels if label.kind == kind)
+        if labels and document.date:
+            found.append(Entry(document.date, document.text, labels))
+    return found
+
+
+def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> HoldoutReport:
+    """Run the test; the matrix lives in a temporary directory (below `folder`, when given)."""
+    started = time.perf_counter()
+    ordered = sorted(set(entries))
+    if len(ordered) > ENTRIES_MAX:
+        ordered = [ordered[at * len(ordered) // ENTRIES_MAX] for at in range(ENTRIES_MAX)]
+    if len(ordered) < ENTRIES_MIN:
+        raise InputError("too few entries to hold any out", expected=f"at least {ENTRIES_MIN}", found=len(ordered))
+    cut = int(len(ordered) * LEARNT_SHARE)
+    older, newer = ordered[:cut], ordered[cut:]
+    labels = sorted({label for entry in older for label in entry.labels})
+    learnt, wanted = _indicators(older, labels), _indicators(newer, labels)
+    embedder = LsaProvider().fit([entry.text for entry in older], RANK)
+    keys = embedder.embed([entry.text for entry in older])
+    queries = embedder.embed([entry.text for entry in newer])
+    scores = (
+        _matrix(keys, learnt, queries, wanted, labels, folder),
+        _neighbours(keys, learnt, queries, wanted),
+        _prior(learnt, wanted),
+    )
+    return HoldoutReport(
+        n_learnt=len(older),
+        n_predicted=len(newer),
+        n_labels=len(labels),
+        n_unseen=int((wanted.sum(axis=1) == 0).sum()),
+        n_dates=len({entry.date for entry in ordered}),
+        n_named=sum(any(label.lower() in entry.text.lower() for label in entry.labels) for entry in newer),
+        split_date=newer[0].date,
+        scores=scores,
+        winner=max(scores, key=lambda score: (score.p_at_1, score.p_at_3)).name,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _indicators(entries: Sequence[Entry], labels: Sequence[str]) -> Float32Array:
+    """(n, n_labels): 1 where the entry carries the label; labels outside the list are left out."""
+    number = {label: at for at, label in enumerate(labels)}
+    found = np.zeros((len(entries), len(labels)), np.float32)
+    for row, entry in enumerate(entries):
+        found[row, [number[label] for label in entry.labels if label in number]] = 1.0
+    return found
+
+
+def _matrix(
+    keys: Float32Array,  # (n, key_dim)
+    learnt: Float32Array,  # (n, n_labels) indicators
+    queries: Float32Array,  # (m, key_dim)
+    wanted: Float32Array,  # (m, n_labels) indicators
+    labels: Sequence[str],
+    folder: str | Path | None,
+) -> Score:
+    started = time.perf_counter()
+    rows = codes([Label("label", label) for label in labels], DIM)
+    with (
+        tempfile.TemporaryDirectory(prefix="emm-holdout-", dir=folder) as place,
+        emm.create(
+            str(Path(place, "memory")),
+            dim=DIM,
+            rank=RANK,
+            key_dim=RANK,
+            rule="preconditioned",
+            ridge=RIDGE,
+            expand_at=0,
+        ) as memory,
+    ):
+        for low in range(0, len(keys), PAIRS_PER_BATCH):
+            part = slice(low, low + PAIRS_PER_BATCH)
+            memory.write(keys[part], learnt[part] @ rows)
+        recalled = memory.recall(queries)
+    guesses = _top(recalled @ rows.T)
+    parameters = f"rule 2, rank {RANK}, dim {DIM}, λ {RIDGE:g}"
+    return Score("matrix", parameters, *_precision(guesses, wanted), time.perf_counter() - started)
+
+
+def _neighbours(keys: Float32Array, learnt: Float32Array, queries: Float32Array, wanted: Float32Array) -> Score:
+    """Votes of the k nearest, weighted by cosine; the k that does best."""
+    started = time.perf_counter()
+    depths = [k for k in NEIGHBOURS if k <= len(keys)]
+    votes = {k: np.zeros((len(queries), learnt.shape[1]), np.float32) for k in depths}
+    for low in range(0, len(queries), 512):
+        products = queries[low : low + 512] @ keys.T
+        at = np.argpartition(-products, depths[-1] - 1, axis=1)[:, : depths[-1]]
+        found = np.take_along_axis(products, at, 1)
+        order = np.lexsort((at, -found), axis=1)
+        at, found = np.take_along_axis(at, order, 1), np.maximum(np.take_along_axis(found, order, 1), 0.0)
+        for row in range(len(at)):
+            for k in depths:
+                votes[k][low + row] = found[row, :k] @ learnt[at[row, :k]]
+    precisions = {k: _precision(_top(votes[k]), wanted) for k in depths}
+    best = max(depths, key=lambda k: (*precisions[k], -k))
+    parameters = f"k {best}, the best of {', '.join(map(str, depths))}"
+    return Score("neighbours", parameters, *precisions[best], time.perf_counter() - started)
+
+
+def _prior(learnt: Float32Array, wanted: Float32Array) -> Score:
+    """Always the commonest labels."""
+    started = time.perf_counter()
+    guesses = np.repeat(_top(learnt.sum(axis=0, keepdims=True)), len(wanted), axis=0)
+    return Score("prior", "the commonest labels", *_precision(guesses, wanted), time.perf_counter() - started)
+
+
+def _top(scores: Float32Array) -> npt.NDArray[np.int64]:
+    """(n, up to 3) best columns of each row, ties to the lower number."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :3]
+
+
+def _precision(guesses: npt.NDArray[np.int64], wanted: Float32Array) -> tuple[float, float]:
+    hits = np.take_along_axis(wanted, guesses, 1) > 0
+    return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())

@@ -1,0 +1,102 @@
+"""Values for the matrix: labels as codes, and how a passage gets its labels without a language model.
+
+Purpose: a pair's value is the weighted sum of its labels' codes, so a recalled vector can be read as labels
+with strengths. Invariants: a label's code is a function of its kind, its name and dim alone (SHA-256 in
+counter mode gives signs ±1/√dim), the same on every machine and for ever; a value is a function of the
+labels and weights that the catalog keeps, so every pair can be written again or taken out exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from emm_engine.documents import Label
+from emm_engine.embeddings import Float32Array
+
+WEIGHT_DEFAULT = 1.0
+WEIGHTS = MappingProxyType(
+    {
+        "urgency": 0.25,
+        "distribution": 0.25,
+        "maintainer": 0.5,
+        "term": 0.5,
+        "fact": 0.5,
+        "bug": 0.0,  # names one event, not a pattern: kept in the catalog, never in the matrix
+    }
+)
+TERMS_PER_PASSAGE = 3
+FACTS_PER_PASSAGE = 4
+NAME_CHARS_MAX = 200
+
+_FACT = re.compile(
+    r"(?:^|[\n;,(])[ \t]*(?:[-*+][ \t]+)?([A-Za-z][A-Za-z0-9_ /-]{1,38}[A-Za-z0-9])[ \t]*[:=][ \t]*"
+    r"([+-]?\d{1,12}(?:\.\d{1,9})?(?:[eE][+-]?\d{1,3})?)[ \t]*"
+    r"([A-Za-z%\u00b0\u00b5\u03bc][\w%/\u00b0\u00b5\u03bc^-]{0,11})?"
+    r"(?=[\s;,.)]|$)"
+)
+
+
+def weight_of(kind: str) -> float:
+    """How much a label of this kind counts in a value."""
+    return WEIGHTS.get(kind, WEIGHT_DEFAULT)
+
+
+@functools.lru_cache(maxsize=16_384)
+def code(label: Label, dim: int) -> Float32Array:
+    """(dim,) float32 of length one (to rounding), read-only: entry i is signed by bit i of SHA-256 in counter mode.
+
+    Block c of the bits is SHA-256(c as 4 little-endian bytes ‖ kind ‖ 0 ‖ name), least significant bit first.
+    """
+    seed = label.kind.encode() + b"\0" + label.name.encode()
+    blocks = (hashlib.sha256(counter.to_bytes(4, "little") + seed).digest() for counter in range(-(-dim // 256)))
+    bits = np.unpackbits(np.frombuffer(b"".join(blocks), np.uint8), bitorder="little")[:dim]
+    signs = (1.0 - 2.0 * bits.astype(np.float64)) / math.sqrt(dim)
+    result = signs.astype(np.float32)
+    result.flags.writeable = False
+    return result
+
+
+def codes(labels: Sequence[Label], dim: int) -> Float32Array:
+    """(n, dim) float32, one row for each label."""
+    if not labels:
+        return np.zeros((0, dim), np.float32)
+    return np.stack([code(label, dim) for label in labels])
+
+
+def value(weighted: Iterable[tuple[Label, float]], dim: int) -> Float32Array:
+    """(dim,) float32: Σ weight · code, added in the order of the labels."""
+    total = np.zeros(dim, np.float32)
+    for label, weight in sorted(weighted):
+        total += np.float32(weight) * code(label, dim)
+    return total
+
+
+def facts(text: str) -> list[Label]:
+    """`name: value unit` statements of a passage, as labels of kind `fact`, in order of appearance."""
+    found: dict[Label, None] = {}
+    for match in _FACT.finditer(text):
+        name, number, unit = match.groups()
+        words = " ".join(name.lower().split())
+        found[Label("fact", f"{words}: {number}{' ' + unit if unit else ''}")] = None
+        if len(found) == FACTS_PER_PASSAGE:
+            break
+    return list(found)
+
+
+def pair_labels(declared: Iterable[Label], terms: Iterable[tuple[str, float]], text: str) -> list[tuple[Label, float]]:
+    """The labels a passage teaches the matrix, with weights: its document's, its own terms and its facts.
+
+    A term that merely repeats a declared label's name is left out: it would be the same pattern twice.
+    """
+    weighted = {label: weight_of(label.kind) for label in declared}
+    names = {label.name.lower() for label in weighted}
+    weighted |= {Label("term", term): weight_of("term") for term, _ in terms if term not in names}
+    weighted |= {fact: weight_of("fact") for fact in facts(text)}
+    return sorted((label, weight) for label, weight in weighted.items() if weight and len(label.name) <= NAME_CHARS_MAX)

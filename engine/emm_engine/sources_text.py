@@ -1,0 +1,111 @@
+"""A folder of text and Markdown as documents.
+
+Purpose: `make demo DOCS=path` and every lab that keeps notes as files. Title from the front matter, else
+the first heading, else the file name; date from the front matter, else a date in the file name, else the
+file's modification time; labels from tags and the folder. Invariants: only regular files below the folder
+are read (no symbolic links), in path order; binary or oversized files are reported and skipped; each file is
+a version of the thing its path names (`key`), so an edited file supersedes its older text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from emm_engine.documents import Document, Label, utc_text
+from emm_engine.sources_changelog import Problem, decode_text
+
+SUFFIXES = frozenset({".txt", ".md", ".markdown", ".rst"})
+FILE_BYTES_MAX = 16 << 20
+
+_FRONT = re.compile(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_FIELD = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*)")
+_ITEM = re.compile(r"[ \t]*-[ \t]+(.+)")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+_DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2}))?)?(?!\d)")
+
+
+def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[Document]:
+    """Every text and Markdown file below a folder."""
+    root = Path(folder)
+    for path in _files(root):
+        source = path.relative_to(root).as_posix()
+        try:
+            document = _document(path, source)
+        except (OSError, ValueError) as error:
+            if problem is not None:
+                problem(source, f"{type(error).__name__}: {error}")
+            continue
+        if document is not None:
+            yield document
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix.lower() in SUFFIXES and not path.is_symlink() and path.is_file():
+                yield path
+
+
+def _document(path: Path, source: str) -> Document | None:
+    with path.open("rb") as stream:
+        data = stream.read(FILE_BYTES_MAX + 1)
+        modified = os.fstat(stream.fileno()).st_mtime
+    if len(data) > FILE_BYTES_MAX:
+        raise ValueError(f"more than {FILE_BYTES_MAX} bytes")
+    if b"\0" in data:
+        raise ValueError("holds NUL bytes, so it is not text")
+    text = decode_text(data)
+    if not text.strip():
+        return None
+    front = _FRONT.match(text)
+    fields = _fields(front.group(1)) if front is not None else {}
+    body_start = front.end() if front is not None else 0
+    heading = _HEADING.search(text, body_start)
+    title = _first(fields, "title") or (heading.group(1).rstrip(" \t#") if heading is not None else path.stem)
+    date = _date(_first(fields, "date")) or _date(path.name) or utc_text(datetime.fromtimestamp(modified, UTC))
+    labels = [Label("tag", name) for field in ("tags", "tag", "categories") for name in fields.get(field, [])]
+    labels += [Label("project", name) for name in fields.get("project", [])]
+    folder = source.rpartition("/")[0]
+    if folder:
+        labels.append(Label("folder", folder))
+    return Document(source, title, text, date, tuple(dict.fromkeys(labels)), key=source)
+
+
+def _fields(front: str) -> dict[str, list[str]]:
+    """The simple part of YAML front matter: scalars, `[a, b]` and `- item` lists."""
+    fields: dict[str, list[str]] = {}
+    name = ""
+    for line in front.split("\n"):
+        item, match = _ITEM.fullmatch(line), _FIELD.fullmatch(line)
+        if item is not None and name:
+            fields[name].append(_plain(item.group(1)))
+        elif match is not None:
+            name = match.group(1).lower()
+            value = match.group(2).strip()
+            parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+            fields[name] = [plain for part in parts if (plain := _plain(part))]
+    return fields
+
+
+def _plain(value: str) -> str:
+    return value.strip().strip("'\"").strip()
+
+
+def _first(fields: dict[str, list[str]], name: str) -> str:
+    return next(iter(fields.get(name, [])), "")
+
+
+def _date(text: str) -> str:
+    match = _DAY.search(text)
+    if match is None:
+        return ""
+    try:
+        return utc_text(datetime(*(int(part) for part in match.groups(default="0")), tzinfo=UTC))  # type: ignore[arg-type,misc]
+    except ValueError:
+        return ""

@@ -1,0 +1,57 @@
+"""What a vector store is: the interface that exact search fills now and Annoy segments fill later.
+
+Purpose: retrieval and associations talk to this and to nothing behind it. Invariants: a namespace is one run
+of one tenant, never shared; results are ordered by (score descending, id ascending) with scores computed from
+the stored float32 vectors, so any implementation gives the same answer; the store is derived data: it can be
+rebuilt from the catalog, and damage to it may cost speed, never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from emm_engine.embeddings import Float32Array
+
+Ids = npt.NDArray[np.int64]
+
+
+class VectorStore(Protocol):
+    """Vectors by id, in namespaces. `namespace` is a scope's text form."""
+
+    def add(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: npt.NDArray[np.uint64]) -> None:
+        """Add (n, dim) vectors under (n,) ids, replacing those ids' older vectors; durable when it returns."""
+        ...
+
+    def search(
+        self, namespace: str, query: Float32Array, k: int, allowed: Ids | None = None
+    ) -> tuple[Ids, Float32Array]:
+        """The k best ids (of `allowed`, when given, sorted) and their scores: dot products with `query` (dim,)."""
+        ...
+
+    def scores(self, namespace: str, query: Float32Array, ids: Ids) -> Float32Array:
+        """Exact scores of these ids; 0 for an id without a vector."""
+        ...
+
+    def remove(self, namespace: str, ids: Ids) -> None:
+        """Forget these ids; durable when it returns; unknown ids are ignored."""
+        ...
+
+    def count(self, namespace: str) -> int:
+        """How many ids have a vector."""
+        ...
+
+    def missing(self, namespace: str, expected: Mapping[int, int]) -> Ids:
+        """Of the expected {id: text hash}, the ids without a vector of that very text, ascending."""
+        ...
+
+    def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: npt.NDArray[np.uint64]) -> None:
+        """Add vectors in memory only: how a reader answers in full over a damaged or lagging store."""
+        ...
+
+    def forget_cached(self) -> None:
+        """Read the store afresh at its next use: another process may have written."""
+        ...

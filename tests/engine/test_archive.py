@@ -1,0 +1,273 @@
+"""Documents in, cited answers out: real SQLite, real memories, real files.
+
+Red when: a quote is not the stored text of its span; the same text twice is stored twice; a superseded text is still
+quoted or still in the matrix; `as_of` shows the future; another tenant's texts move a score; an empty archive raises.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import emm
+from emm_engine import Answer, Archive, Document, Label, Progress, Scope, ScopeError
+from emm_engine.context import n_tokens
+
+Make = Callable[..., list[Document]]
+RUN = Scope("lab", "code", "debian", "host")
+
+
+def spoken(answer: Answer) -> str:
+    """An answer without its timings."""
+    fields = json.loads(answer.to_json())
+    del fields["timings_ms"]
+    return json.dumps(fields, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, make_documents: Make) -> Path:
+    path = tmp_path_factory.mktemp("original") / "archive"
+    with Archive.create(path) as opened:
+        opened.ingest(make_documents(200), RUN)
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path, original: Path) -> Iterator[Archive]:
+    """An archive of 200 documents, each test its own copy."""
+    shutil.copytree(original, tmp_path / "archive")
+    with Archive.open(tmp_path / "archive") as opened:
+        yield opened
+
+
+def test_quotes_are_the_stored_text_of_their_spans(archive: Archive, make_documents: Make) -> None:
+    texts = {document.title: document.text for document in make_documents(200)}
+    answer = archive.ask("which locale fails in the archive of tar?", RUN, k=8)
+    assert len(answer.citations) == 8
+    for citation in (*answer.citations, *answer.vector_only):
+        assert citation.quote == texts[citation.title][citation.start : citation.end]
+    for citation in answer.citations:
+        lines = [f"    {line}" for line in citation.quote.split("\n")]
+        assert "\n".join(lines) in answer.context
+        assert f"[{citation.number}] {citation.source}: {citation.title}, {citation.date[:10]}, " in answer.context
+
+
+def test_questions_find_their_topic_in_words_vectors_and_matrix(archive: Archive) -> None:
+    answer = archive.ask("pressure of the pump valve", RUN)
+    assert {citation.source for citation in answer.citations} == {"pump/log"}
+    assert {citation.source for citation in answer.vector_only} == {"pump/log"}
+    first = answer.associations[0]
+    assert (first.kind, first.name) == ("package", "pump")
+    assert first.strength > 0.5 > first.base > 0.1
+    assert [item.source for item in first.evidence] == ["pump/log"] * 3
+    assert len({item.document_id for item in first.evidence}) == 3
+    assert "~ package pump: strength" in answer.context
+
+
+def test_scores_are_ordered_and_the_pool_is_scaled(archive: Archive) -> None:
+    answer = archive.ask("kernel driver panic", RUN, k=50, token_budget=100_000)
+    scores = [citation.score for citation in answer.citations]
+    assert scores == sorted(scores, reverse=True) and scores[-1] >= 0.0 and scores[0] <= 1.0
+    cosines = [citation.score for citation in answer.vector_only]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_the_block_keeps_its_budget_and_says_what_it_left_out(archive: Archive) -> None:
+    for budget in (1, 40, 150, 400):
+        answer = archive.ask("kernel driver panic", RUN, k=10, token_budget=budget)
+        assert n_tokens(answer.context) == answer.n_tokens <= budget
+        assert len(answer.citations) < 10
+        assert f"{10 - len(answer.citations)} of 10 passages did not fit the token budget" in answer.notes
+
+
+def test_the_same_documents_again_change_nothing(archive: Archive, make_documents: Make) -> None:
+    question = "which seal leaks?"
+    before, tree = spoken(archive.ask(question, RUN)), archive.tree()
+    again = archive.ingest(make_documents(200), RUN)
+    assert (again.entries_read, again.duplicates, again.documents, again.pairs) == (200, 200, 0, 0)
+    moved = [replace(document, source="elsewhere", date="") for document in make_documents(5)]
+    assert archive.ingest(moved, RUN).duplicates == 5
+    assert spoken(archive.ask(question, RUN)) == before
+    assert archive.tree() == tree
+
+
+def test_everything_is_there_after_reopening(archive: Archive) -> None:
+    before = spoken(archive.ask("malloc symbol", RUN))
+    archive.close()
+    with Archive.open(archive.path) as again:
+        assert spoken(again.ask("malloc symbol", RUN)) == before
+        (status,) = again.tree()
+    assert (status.documents, status.pending, status.stale) == (200, 0, 0)
+    assert status.absorbed == status.passages == status.vectors
+
+
+def test_the_matrix_holds_every_pair_of_the_ledger(archive: Archive) -> None:
+    with emm.open(str(archive.memory_path(RUN))) as memory:
+        (status,) = archive.tree()
+        assert memory.write_count == status.absorbed and memory.lsn == status.lsn
+        assert (memory.dim, memory.key_dim, memory.rule) == (768, 256, "preconditioned")
+    connection = sqlite3.connect(archive.path / "catalog.sqlite")
+    assert connection.execute("SELECT count(*) FROM pairs JOIN batches ON written_by = batch_id").fetchone() == (
+        status.absorbed,
+    )
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_new_version_supersedes_the_old_and_leaves_no_trace_in_the_matrix(
+    tmp_path: Path, make_documents: Make
+) -> None:
+    old = Document(
+        "n.md", "note", "The rotor is made of brass.", "2010-01-01T00:00:00Z", (Label("metal", "brass"),), "n"
+    )
+    new = Document(
+        "n.md", "note", "The rotor is made of steel.", "2012-01-01T00:00:00Z", (Label("metal", "steel"),), "n"
+    )
+    base = make_documents(60)
+    with Archive.create(tmp_path / "one") as changed, Archive.create(tmp_path / "two") as direct:
+        changed.ingest([*base, old], RUN)
+        report = changed.ingest([new], RUN)
+        assert (report.superseded, report.unlearned, report.pairs) == (1, 1, 1)
+        quotes = {
+            c.quote for c in changed.ask("what metal is the rotor made of?", RUN, k=60, token_budget=9999).citations
+        }
+        assert new.text in quotes and old.text not in quotes
+        past = changed.ask("what metal is the rotor made of?", RUN, k=60, token_budget=9999, as_of="2011")
+        assert old.text in {c.quote for c in past.citations} and new.text not in {c.quote for c in past.citations}
+        assert changed.ingest([new], RUN).duplicates == 1
+        back = changed.ingest([old], RUN)  # reverting is a new version, not a duplicate
+        assert (back.documents, back.superseded, back.unlearned) == (1, 1, 1)
+        direct.ingest([*base, old], RUN)
+        with (
+            emm.open(str(changed.memory_path(RUN))) as ours,
+            emm.open(str(direct.memory_path(RUN))) as theirs,
+        ):
+            assert ours.write_count == theirs.write_count
+            assert np.abs(ours.matrix - theirs.matrix).max() < 1e-4
+
+
+def test_as_of_shows_only_what_was_known(archive: Archive) -> None:
+    answer = archive.ask("kernel driver panic", RUN, k=20, token_budget=9999, as_of="2004-05")
+    assert answer.citations and answer.associations == ()
+    assert all(citation.date < "2004-06" for citation in (*answer.citations, *answer.vector_only))
+    assert any("no past" in note for note in answer.notes)
+    assert archive.ask("kernel", RUN, as_of="1990").citations == ()
+    with pytest.raises(emm.InputError, match="not a date"):
+        archive.ask("kernel", RUN, as_of="yesterday")
+
+
+def test_no_other_tenant_moves_an_answer(tmp_path: Path, make_documents: Make) -> None:
+    mine, theirs = Scope("a", "code", "p", "r"), Scope("b", "code", "p", "r")
+    secret = Document("vault", "vault", "The valve code is xylophone. kernel kernel kernel", "2001-01-01T00:00:00Z")
+    with Archive.create(tmp_path / "alone") as alone, Archive.create(tmp_path / "shared") as shared:
+        alone.ingest(make_documents(80), mine)
+        shared.ingest(make_documents(80), mine)
+        shared.ingest([*make_documents(150, seed=9), secret], theirs)
+        for question in ("xylophone valve", "kernel driver panic", "person 3"):
+            one, two = (archive.ask(question, mine, k=30, token_budget=9999) for archive in (alone, shared))
+            assert spoken(one) == spoken(two)
+            assert "xylophone" not in two.context
+        assert "xylophone" in shared.ask("xylophone", theirs).context
+        assert [status.scope for status in shared.tree("a")] == ["a:code/p/r"]
+
+
+def test_a_wider_scope_asks_every_run_below_it(tmp_path: Path) -> None:
+    with Archive.create(tmp_path / "a") as archive:
+        for run in ("one", "two"):
+            texts = [f"{run} pump pressure note {number} valve" for number in range(5)]
+            documents = [Document(run, f"{run} {n}", text, labels=(Label("run", run),)) for n, text in enumerate(texts)]
+            archive.ingest(documents, Scope("t", "code", "p", run))
+        both = archive.ask("pump pressure", Scope("t", "code"), k=10, token_budget=9999)
+        assert {citation.source for citation in both.citations} == {"one", "two"}
+        one = archive.ask("pump pressure", Scope("t", "code", "p", "one"), k=10)
+        assert {citation.source for citation in one.citations} == {"one"}
+        assert archive.ask("pump", Scope("t", "chat")).citations == ()
+
+
+def test_an_empty_archive_answers_honestly(tmp_path: Path) -> None:
+    with Archive.create(tmp_path / "a") as archive:
+        assert archive.tree() == []
+        answer = archive.ask("anything?", RUN)
+        assert (answer.citations, answer.associations, answer.context) == ((), (), "")
+        assert answer.notes == (f"nothing has been ingested under {RUN}",)
+        report = archive.ingest([], RUN)
+        assert (report.entries_read, report.pairs, report.resumed) == (0, 0, "clean")
+        assert archive.ask("anything?", RUN).citations == ()
+        assert archive.ingest([Document("s", "t", "  \n ")], RUN).empty == 1
+    with pytest.raises(emm.MissingError):
+        Archive.open(tmp_path / "nothing")
+    with pytest.raises(emm.ExistsError):
+        Archive.create(tmp_path / "a")
+
+
+def test_one_document_is_enough_and_an_unknown_question_gets_a_note(tmp_path: Path) -> None:
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest([Document("s", "only", "The seal leaks at 3.5 bar.", labels=(Label("part", "seal"),))], RUN)
+        assert archive.ask("what leaks?", RUN).citations[0].quote == "The seal leaks at 3.5 bar."
+        foreign = archive.ask("zebra", RUN)
+        assert foreign.citations == () and foreign.associations == ()
+        assert any("none of the question's words" in note for note in foreign.notes)
+
+
+def test_no_question_is_fulltext_syntax(archive: Archive) -> None:
+    for question in (
+        '"',
+        "a AND NOT",
+        "body: pump",
+        "pump*",
+        "NEAR(a b)",
+        "^pump",
+        "\u00e9\u4e2d\u6587",
+        "'; DROP TABLE documents; --",
+    ):
+        archive.ask(question, RUN)
+    with pytest.raises(emm.InputError, match="empty question"):
+        archive.ask(" ", RUN)
+    with pytest.raises(emm.InputError):
+        archive.ask("pump", RUN, k=0)
+    with pytest.raises(emm.InputError, match="too long"):
+        archive.ask("pump " * 3000, RUN)
+    with pytest.raises(ScopeError):
+        archive.ingest([], Scope("lab", "code"))
+
+
+def test_reports_answers_and_progress_are_plain_data(archive: Archive, make_documents: Make) -> None:
+    seen: list[Progress] = []
+    report = archive.ingest(make_documents(30, seed=4), RUN, seen.append)
+    told = json.loads(report.to_json())
+    assert told["documents"] == 30 and told["entries_per_second"] > 0
+    assert [p.phase for p in seen] == sorted((p.phase for p in seen), key=["reading", "fitting", "absorbing"].index)
+    last = seen[-1]
+    assert (last.phase, last.done, last.total) == ("absorbing", report.pairs, report.pairs)
+    answer = json.loads(archive.ask("pump pressure", RUN).to_json())
+    assert answer["citations"][0]["quote"] and answer["associations"][0]["evidence"][0]["score"] > 0
+    assert answer["timings_ms"]["total"] > 0
+
+
+def test_texts_that_sqlite_would_cut_are_refused() -> None:
+    for text in ("a\0b", "a\ud800"):
+        with pytest.raises(emm.InputError, match="NUL or lone surrogates"):
+            Document("s", "t", text)
+    with pytest.raises(emm.InputError, match="not a date"):
+        Document("s", "t", "x", "2020-01-01")
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest([Document("s\x1b[2J", "t\x07", "pump \x1b]0;owned\x07 \u202e pressure")], RUN)
+        answer = archive.ask("pump pressure", RUN)
+        assert "\x1b" in answer.citations[0].quote
+        assert not {"\x1b", "\x07", "\u202e"} & set(answer.context)
+
+
+def test_a_domain_that_outgrew_its_embedder_says_so(tmp_path: Path, make_documents: Make) -> None:
+    with Archive.create(tmp_path / "a") as archive:
+        assert archive.ingest(make_documents(5), RUN).notices == ()
+        (notice,) = archive.ingest(make_documents(100, seed=2), RUN).notices
+        assert "was fitted on" in notice and "recall suffers" in notice

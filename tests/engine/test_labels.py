@@ -1,0 +1,88 @@
+"""Codes, values, facts and their decoding.
+
+Red when: a code depends on anything but kind, name and dim (a pinned digest says so), codes are not of length one;
+a value is not the weighted sum; decoding names labels that only chance put there, or labels that are as common
+everywhere, or forgets to divide by the kind's weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from emm_engine import Label
+from emm_engine.associations import Candidates, decode
+from emm_engine.labels import code, codes, facts, pair_labels, value, weight_of
+
+DIM = 768
+
+
+def candidates(labels: list[Label], bases: list[float] | None = None) -> Candidates:
+    return Candidates(labels, codes(labels, DIM), bases or [0.0] * len(labels))
+
+
+def test_a_code_is_sha256_in_counter_mode() -> None:
+    found = code(Label("package", "tar"), DIM)
+    bits = b"".join(hashlib.sha256(bytes([c, 0, 0, 0]) + b"package\0tar").digest() for c in range(3))
+    signs = [1 - 2 * ((bits[at // 8] >> (at % 8)) & 1) for at in range(DIM)]
+    assert np.array_equal(np.sign(found), np.array(signs, np.float32))
+    assert np.linalg.norm(found) == pytest.approx(1.0, abs=1e-6)
+    assert not np.array_equal(found, code(Label("packag", "e\N{SYMBOL FOR NULL}tar"), DIM))
+
+
+def test_codes_of_different_labels_are_nearly_orthogonal() -> None:
+    rows = codes([Label("term", str(number)) for number in range(300)], DIM).astype(np.float64)
+    cosines = rows @ rows.T - np.eye(300)
+    assert np.abs(cosines).max() < 0.2 and abs(cosines.mean()) < 0.005
+
+
+def test_a_value_is_the_weighted_sum_in_any_order() -> None:
+    weighted = [(Label("package", "tar"), 1.0), (Label("term", "locale"), 0.5), (Label("a", "b"), 0.25)]
+    expected = sum(weight * code(label, DIM).astype(np.float64) for label, weight in weighted)
+    assert np.allclose(value(weighted, DIM), expected, atol=1e-7)
+    many = [(Label("term", str(number)), 0.1 * number + 0.03) for number in range(30)]
+    assert np.array_equal(value(many, DIM), value(reversed(many), DIM))
+    assert not value([], DIM).any()
+
+
+def test_facts_are_name_value_unit() -> None:
+    text = "  * Pump pressure: 3.5 bar\nyield = 87 %, temp: -4e2 \u00b0C; version 1.2: no\nurl http://x:80/"
+    assert [fact.name for fact in facts(text)] == ["pump pressure: 3.5 bar", "yield: 87 %", "temp: -4e2 \u00b0C"]
+
+
+def test_pair_labels_join_declared_terms_and_facts_with_their_weights() -> None:
+    found = dict(
+        pair_labels([Label("package", "tar"), Label("bug", "7")], [("locale", 0.4), ("tar", 0.3)], "rate: 5 Hz")
+    )
+    assert found == {
+        Label("package", "tar"): 1.0,
+        Label("term", "locale"): weight_of("term"),
+        Label("fact", "rate: 5 Hz"): weight_of("fact"),
+    }
+
+
+def test_decoding_finds_the_labels_of_a_mixture_with_their_strengths() -> None:
+    labels = [Label("package", str(number)) for number in range(500)] + [Label("maintainer", "ann")]
+    recalled = value([(labels[3], 0.8), (labels[9], 0.4), (labels[-1], weight_of("maintainer") * 0.6)], DIM)
+    found = decode(recalled, candidates(labels), 10)
+    assert [item.label for item in found] == [labels[3], labels[-1], labels[9]]
+    assert [item.strength for item in found] == pytest.approx([0.8, 0.6, 0.4], abs=0.12)
+
+
+def test_chance_names_nothing() -> None:
+    labels = [Label("package", str(number)) for number in range(500)]
+    chance = np.random.default_rng(0)
+    noise = [chance.standard_normal(DIM).astype(np.float32) for _ in range(100)]
+    choice = candidates(labels)
+    assert sum(len(decode(vector, choice, 10)) for vector in noise) <= 3
+    assert decode(np.zeros(DIM, np.float32), candidates(labels), 10) == []
+    assert decode(code(labels[0], DIM), candidates([]), 10) == []
+
+
+def test_what_is_common_everywhere_is_no_association() -> None:
+    labels = [Label("urgency", "medium"), Label("package", "tar")]
+    recalled = value([(labels[0], 0.7 * weight_of("urgency")), (labels[1], 0.3)], DIM)
+    assert [item.label for item in decode(recalled, candidates(labels, [0.66, 0.01]), 5)] == [labels[1]]
+    assert len(decode(recalled, candidates(labels, [0.1, 0.01]), 5)) == 2

@@ -15,6 +15,7 @@ from emm import ExistsError, InputError, MissingError
 from emm_engine.answer import Answer, IngestReport, RunStatus
 from emm_engine.catalog import Catalog, Run
 from emm_engine.catalog_pairs import PairLedger
+from emm_engine.catalog_schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.documents import Document
 from emm_engine.embeddings import Embedder, EmbedderFolder, Provider
 from emm_engine.embeddings_lsa import LsaProvider
@@ -51,10 +52,14 @@ class Archive:
     def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
         """A new archive in a new or empty folder; `ExistsError` where something is already."""
         root = Path(path)
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
-        return cls(root, Catalog(root / CATALOG_NAME, create=True), provider or LsaProvider())
+        try:
+            create_catalog(root / CATALOG_NAME)
+        except FileExistsError:
+            raise ExistsError("another process has just made an archive here", file=str(path)) from None
+        return cls.open(root, provider)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
@@ -175,3 +180,8 @@ class Archive:
         if fingerprint not in self._stores:
             self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
+
+
+def _is_leftover(path: Path) -> bool:
+    """True for what a killed `create` may leave behind, which the next one may ignore."""
+    return path.name.startswith(LEFTOVER_PREFIX)

@@ -58,9 +58,9 @@ class Added:
 class Catalog:
     """An open catalog. One thread; any number of processes (SQLite serialises their transactions)."""
 
-    def __init__(self, path: Path, create: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = connect(str(path), create)
+        self._connection = connect(path)
         self._label_ids: dict[tuple[int, Label], int] = {}
 
     def close(self) -> None:

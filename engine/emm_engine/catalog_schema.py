@@ -7,11 +7,15 @@ has a full-text table of its own, so no statistic of one tenant's words moves an
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
 
 from emm_engine.errors import CatalogError
+from emm_engine.files import sync_folder
 
 SCHEMA_VERSION = 1
+LEFTOVER_PREFIX = ".catalog-"  # of a catalog whose maker was killed before it had its name
 
 TABLES = """
 CREATE TABLE meta(
@@ -113,16 +117,35 @@ CREATE TABLE embedders(                 -- one for each domain of a tenant
 """
 
 
-def connect(path: str, create: bool) -> sqlite3.Connection:
-    """A connection in WAL mode that is durable at every commit; makes or checks the schema."""
+def create_catalog(path: Path) -> None:
+    """Make an empty catalog under a temporary name, then give it its own, so that it appears whole or not at all.
+
+    `FileExistsError` when the name is taken.
+    """
+    temporary = path.with_name(f"{LEFTOVER_PREFIX}{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        _connect(str(temporary), TABLES + f"PRAGMA user_version = {SCHEMA_VERSION};").close()
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in WAL mode that is durable at every commit; the schema is checked."""
+    return _connect(str(path), "")
+
+
+def _connect(path: str, script: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
-        if create:
-            connection.executescript("BEGIN IMMEDIATE;" + TABLES + f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if script:
+            connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
         found = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         connection.close()

@@ -7,7 +7,9 @@ quoted or still in the matrix; `as_of` shows the future; another tenant's texts 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -271,3 +273,19 @@ def test_a_domain_that_outgrew_its_embedder_says_so(tmp_path: Path, make_documen
         assert archive.ingest(make_documents(5), RUN).notices == ()
         (notice,) = archive.ingest(make_documents(100, seed=2), RUN).notices
         assert "was fitted on" in notice and "recall suffers" in notice
+
+
+def test_a_creation_killed_before_its_catalog_has_a_name_is_made_anew(tmp_path):
+    """Red when `create` builds the catalog under its final name: a kill then left a folder nobody could use."""
+    folder = tmp_path / "archive"
+    child = os.fork()
+    if child == 0:
+        os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        Archive.create(folder)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert [path.name for path in folder.iterdir()] != []
+    with Archive.create(folder) as archive:
+        assert archive.tree() == []
+    with pytest.raises(emm.ExistsError):
+        Archive.create(folder)

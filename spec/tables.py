@@ -1,4 +1,4 @@
-"""Write the field tables of `emm/layout.py` into `emm-v4.md`, between its markers.
+"""Write the field tables of `emm/layout.py` and the annotated dump into `emm-v4.md`, between its markers.
 
     python spec/tables.py            # exit 1 and say so when the page differs from the code
     python spec/tables.py --write    # bring the page up to date
@@ -13,19 +13,27 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from emm import layout
+from dump import dump  # noqa: E402
 
-PAGE = Path(__file__).with_name("emm-v4.md")
-_MARKER = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+from emm import layout  # noqa: E402
+
+PAGE = HERE / "emm-v4.md"
+_MARKER = re.compile(r"(<!-- (?:table|dump): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TYPES = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "q": "i64", "f": "f32", "d": "f64"}
 _ENUMS = (layout.Rule, layout.Projection, layout.Flag, layout.Origin, layout.RecordType)
 
 
 def record_table(record: layout.Record) -> str:
     """One record as a Markdown table, with its size."""
-    rows = [f"`{record.name}`, {record.size} bytes:", "", "| offset | size | type | field | meaning |", "|---:|---:|---|---|---|"]
+    rows = [
+        f"`{record.name}`, {record.size} bytes:",
+        "",
+        "| offset | size | type | field | meaning |",
+        "|---:|---:|---|---|---|",
+    ]
     for field in record.fields:
         kind = _TYPES.get(field.format, f"byte[{field.size}]")
         rows.append(f"| {field.offset} | {field.size} | {kind} | `{field.name}` | {field.meaning} |")
@@ -40,9 +48,10 @@ def enum_table(kind: type[enum.IntEnum] | type[enum.IntFlag]) -> str:
 
 
 def render(page: str) -> str:
-    """The page with every table between markers made anew; `KeyError` for an unknown table."""
+    """The page with every table and the dump between markers made anew; `KeyError` for an unknown table."""
     tables = {record.name: record_table(record) for record in layout.RECORDS}
     tables |= {kind.__name__: enum_table(kind) for kind in _ENUMS}
+    tables["tiny"] = dump()
     return _MARKER.sub(lambda match: match[1] + tables[match[2]] + match[3], page)
 
 

@@ -33,6 +33,7 @@ from emm.errors import (  # noqa: E402
 from emm.memory.memory import Memory  # noqa: E402
 from emm.memory.opening import create, merge, open  # noqa: E402
 from emm.verify.inspection import Inspection, inspect  # noqa: E402
+from emm.verify.report import Report, verify  # noqa: E402
 
 __all__ = [
     "ChecksumError",
@@ -49,6 +50,7 @@ __all__ = [
     "LimitError",
     "Memory",
     "MissingError",
+    "Report",
     "Snapshot",
     "StorageError",
     "UnsupportedError",
@@ -58,4 +60,5 @@ __all__ = [
     "inspect",
     "merge",
     "open",
+    "verify",
 ]

@@ -1,0 +1,50 @@
+"""How deep a check goes, and what bounds it.
+
+Purpose: the ladder of DESIGN §5; every level includes the ones below it. Invariants: `blocks` (the
+default) reads every byte once, so it is the least level at which a coverage can be complete.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emm.errors import InputError
+from emm.layout import VERIFY_STATE_BYTES_MAX
+
+
+class Level(enum.IntEnum):
+    """`header` 128 bytes of each file · `table` everything before the payload, and the mirror · `blocks` every
+    byte, journal included · `replay` older snapshot + journal = newer snapshot · `numeric` what P may be."""
+
+    HEADER = 1
+    TABLE = 2
+    BLOCKS = 3
+    REPLAY = 4
+    NUMERIC = 5
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+def parse_level(level: str | Level) -> Level:
+    """The level of that name; `InputError` for any other."""
+    if isinstance(level, Level):
+        return level
+    try:
+        return Level[str(level).upper()]
+    except KeyError:
+        names = ", ".join(each.label for each in Level)
+        raise InputError("unknown level", expected=f"one of {names}", found=repr(level)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one run was asked for. `progress` is called with a file and the bytes just checked in it."""
+
+    level: Level = Level.BLOCKS
+    strict: bool = False
+    state_bytes_max: int = VERIFY_STATE_BYTES_MAX
+    progress: Callable[[str, int], None] | None = None

@@ -1,0 +1,31 @@
+# make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
+# make test               pytest, ruff, mypy --strict, the import contracts
+# make bench              capacity of the three rules, and the engine's held-out test
+# make fuzz [ROUNDS=n]    the kill harness, longer than the tests run it
+# make clean              removes what the others made
+#
+# Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
+
+.PHONY: demo test bench fuzz clean
+
+demo:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm demo $(if $(DOCS),--docs "$(DOCS)")
+
+test:
+	@sh tools/venv.sh demo,test
+	@sh tools/check.sh $(PYTEST_ARGS)
+
+bench:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench capacity
+	@.venv/bin/emm bench heldout --machine
+
+fuzz:
+	@sh tools/venv.sh demo,test
+	@.venv/bin/python -m emm_fuzz.kill --rounds $(or $(ROUNDS),3000)
+
+clean:
+	rm -rf .venv build dist demo-archive *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find emm -name '*.so' -delete

@@ -1,0 +1,135 @@
+"""`emm ingest | ask | tree | bench` on small folders of real text files.
+
+Red when: a command prints something else than the archive holds, asks across what it was told, hides skipped files, or
+its JSON stops parsing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import emm
+from emm_engine import Archive, Scope
+
+SUBJECTS = ("catalyst", "detector", "reactor", "sequencer", "telescope", "seismometer")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Twelve dated, tagged notes on six subjects."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(12):
+        subject = SUBJECTS[number % 6]
+        (folder / f"2023-0{number % 9 + 1}-11-{subject}-{number}.md").write_text(
+            f"---\ntags: [{subject}]\n---\n# Run {number} of the {subject}\n\n"
+            f"The {subject} failed in run {number} because of a leak in valve {number}.\n\n"
+            f"It was repaired; the {subject} worked again at {300 + number} K.\n"
+        )
+    return folder
+
+
+@pytest.fixture
+def archive(run, notes: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "archive"
+    assert run("emm", "ingest", path, notes, "--scope", "chemistry/hall/2023").code == 0
+    return path
+
+
+def test_ingest_reports_and_is_idempotent(run, notes: Path, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    first = run("emm", "ingest", path, notes, "--scope", "chemistry/hall/2023")
+    assert first.code == 0 and "local:chemistry/hall/2023: 12 entries" in first.out and "entries/s" in first.out
+    again = json.loads(run("emm", "ingest", path, notes, "--scope", "chemistry/hall/2023", "--json").out)
+    assert (again["entries_read"], again["documents"], again["duplicates"]) == (12, 0, 12)
+    memory = path / "memories/local/chemistry/hall/2023"
+    assert run("emm-verify", path).code == 0 and emm.inspect(memory).lsn
+
+
+def test_ingest_says_what_it_skipped(run, notes: Path, tmp_path: Path) -> None:
+    (notes / "binary.txt").write_bytes(b"a\0b")
+    ended = run("emm", "ingest", tmp_path / "archive", notes)
+    assert ended.code == 0 and "skipped binary.txt: " in ended.err and "1 files skipped" in ended.out
+
+
+def test_ask_cites_what_the_library_cites(run, archive: Path) -> None:
+    question = "why did the telescope fail?"
+    with Archive.open(archive) as opened:
+        expected = opened.ask(question, Scope("local", "chemistry"), k=3)
+    ended = run("emm", "ask", archive, question, "-k", 3, "--compare")
+    assert ended.code == 0
+    assert ended.out.startswith(expected.context)
+    assert "telescope failed in run" in ended.out and "vectors alone would have answered:" in ended.out
+    assert "~ tag telescope: strength" in ended.out
+    found = json.loads(run("emm", "ask", archive, question, "--json").out)
+    assert found["question"] == question and found["citations"][0]["source"].endswith(".md")
+
+
+def test_ask_needs_a_scope_only_where_there_are_several_domains(run, archive: Path, notes: Path) -> None:
+    run("emm", "ingest", archive, notes, "--scope", "seismic/coast/2023")
+    ended = run("emm", "ask", archive, "leak")
+    assert ended.code == 2 and "--scope" in ended.err
+    assert run("emm", "ask", archive, "leak", "--scope", "seismic").code == 0
+
+
+def test_as_of_leaves_out_what_came_later(run, archive: Path) -> None:
+    ended = run("emm", "ask", archive, "valve leak", "--as-of", "2023-03", "-k", "50")
+    assert "2023-03-11" in ended.out and "2023-05-11" not in ended.out
+    assert run("emm", "ask", archive, "valve leak", "--as-of", "soon").code == 2
+
+
+def test_tree_lists_runs(run, archive: Path) -> None:
+    rows = [json.loads(line) for line in run("emm", "tree", archive, "--json").out.splitlines()]
+    assert [(row["scope"], row["documents"], row["pending"]) for row in rows] == [("local:chemistry/hall/2023", 12, 0)]
+    assert "local:chemistry/hall/2023" in run("emm", "tree", archive).out
+
+
+def test_hostile_text_does_not_reach_the_terminal_raw(run, tmp_path: Path) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "evil.md").write_text("# beam \x1b]0;owned\x07 \x1b[31m\n\nThe beam \x1b[2J was lost.\n" * 3)
+    run("emm", "ingest", tmp_path / "a", folder)
+    ended = run("emm", "ask", tmp_path / "a", "beam", "--compare")
+    assert "beam" in ended.out and "\x1b" not in ended.out and "\x07" not in ended.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--machine", "."]])
+def test_ingest_wants_folders_or_the_machine(run, tmp_path: Path, arguments: list[str]) -> None:
+    assert run("emm", "ingest", tmp_path / "a", *arguments).code == 2
+
+
+def test_a_scope_that_names_no_run_is_refused(run, notes: Path, tmp_path: Path) -> None:
+    ended = run("emm", "ingest", tmp_path / "a", notes, "--scope", "chemistry")
+    assert ended.code == 2 and ended.sentence()
+    assert not (tmp_path / "a").exists()
+
+
+def test_heldout_names_the_winner(run, notes: Path) -> None:
+    found = json.loads(run("emm", "bench", "heldout", notes, "--json").out)
+    assert found["winner"] == max(found["scores"], key=lambda score: (score["p_at_1"], score["p_at_3"]))["name"]
+    text = run("emm", "bench", "heldout", notes).out
+    assert "predicted the tag of" in text and f"winner: {found['winner']}" in text
+
+
+def test_heldout_on_too_little_is_one_sentence(run, tmp_path: Path) -> None:
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / "a.md").write_text("# one\n\nnote\n")
+    ended = run("emm", "bench", "heldout", tmp_path / "n")
+    assert ended.code == 2 and ended.sentence()
+
+
+def test_capacity_prints_what_it_measures(run) -> None:
+    arguments = ["bench", "capacity", "--rank", 16, "--load", 1, "--load", 4, "--dim", 32]
+    rows = [json.loads(line) for line in run("emm", *arguments, "--json").out.splitlines()]
+    assert [(row["rule"], row["n_pairs"]) for row in rows][:4] == [
+        ("outer-product", 16),
+        ("gated-delta", 16),
+        ("preconditioned", 16),
+        ("ridge limit", 16),
+    ]
+    text = run("emm", *arguments).out
+    assert all(f"{row['top1']:.2f}" in text for row in rows)
+    assert run("emm", *arguments, "--seed", 5).out != text

@@ -1,0 +1,54 @@
+"""The demo for an author of another store: ten lines of Python, shown and run.
+
+Purpose: write, recall, supersede, unlearn, merge and digest, each with the figure that shows it. Invariant: the
+figures are printed by the shown program itself; this module only reads them back to check what is claimed.
+"""
+
+from __future__ import annotations
+
+from emm_tools.demo_stage import Stage
+
+PROGRAM = """\
+import sys, numpy as np, emm
+folder, rng = sys.argv[1], np.random.default_rng(int(sys.argv[2]))
+keys, values, latest = (rng.standard_normal(shape, np.float32) / 20 for shape in ((40, 384), (40, 768), (1, 768)))
+def cosine(a, b): return (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
+def new(name): return emm.create(f"{folder}/{name}", dim=768, rank=64, key_dim=384, expand_at=0)
+
+memory, left, right = map(new, ("memory", "left", "right"))
+memory.write(keys[1:], values[1:]); without = memory.matrix.copy()
+memory.write(keys[:1], values[:1]); whole = memory.matrix.copy()
+print("recall: cosine =", cosine(memory.recall(keys), values))
+memory.unlearn(keys[:1], values[:1]); print("unlearn: largest difference =", abs(memory.matrix - without).max())
+memory.write(keys[:1], latest); now = memory.recall(keys[:1])
+print("supersede: cosine to old =", cosine(now, values[:1]), "\\nsupersede: cosine to new =", cosine(now, latest))
+left.write(keys[:9], values[:9]); right.write(keys[9:], values[9:]); both = emm.merge([left, right], f"{folder}/both")
+print("merge: largest difference =", abs(both.matrix - whole).max(), "\\nlargest number in M =", abs(whole).max())
+print("digest =", memory.digest)
+"""
+
+
+def author_part(stage: Stage, seed: int) -> None:
+    """Show and run the program in the demo's folder, check its figures."""
+    stage.title("For an author of another store: the memory as a library")
+    path = stage.write_file("author.py", PROGRAM)
+    folder = stage.folder / "author"
+    folder.mkdir()
+    result = stage.run("python", path, folder, str(seed))
+    figures = dict(line.split(" = ") for line in result.text.splitlines())
+    recall, size = float(figures["recall: cosine"]), float(figures["largest number in M"])
+    unlearned, merged = (float(figures[f"{what}: largest difference"]) for what in ("unlearn", "merge"))
+    old, new = (float(figures[f"supersede: cosine to {which}"]) for which in ("old", "new"))
+    stage.claim(recall > 0.7, f"40 pairs in a matrix of 64 columns are recalled with cosine {recall:.3f}")
+    stage.claim(
+        unlearned < 1e-4 * size,
+        f"unlearned as if the pair had never been written, to {unlearned / size:.0e} of M's largest number",
+    )
+    stage.claim(
+        new > 0.7 and abs(old) < 0.2, f"superseded: cosine {new:.3f} to the new value, {old:.3f} to the old one"
+    )
+    stage.claim(merged < 1e-4 * size, f"two memories merged are the memory of one pass, to {merged / size:.0e}")
+    stage.conclude(
+        f"author  recall {recall:.3f}; superseded: {new:.3f} new, {old:.3f} old; "
+        f"unlearn within {unlearned / size:.0e}, merge within {merged / size:.0e}"
+    )

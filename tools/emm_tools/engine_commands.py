@@ -1,0 +1,207 @@
+"""`emm ingest | ask | tree`: documents in, cited answers out.
+
+Purpose: thin commands over `emm_engine.Archive`. Invariants: `ask` and `tree` write nothing; progress is on stderr and
+only on a terminal; what a document says is never sent to the terminal raw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+import emm
+from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
+from emm_tools.exits import OneSentence, examples, printable
+from emm_tools.inspect_text import table
+
+QUOTE_CHARS = 300
+
+
+class ProgressLine:
+    """One line on stderr that is overwritten; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def __call__(self, progress: Progress) -> None:
+        if self.shown:
+            of = f" of {progress.total}" if progress.total is not None else ""
+            text = f"{progress.phase} {progress.done}{of}, {progress.rate:.0f}/s"
+            click.echo(f"\r{text:60}", err=True, nl=False)
+
+    def end(self) -> None:
+        if self.shown:
+            click.echo(f"\r{'':60}\r", err=True, nl=False)
+
+
+def open_or_create(path: str) -> Archive:
+    """The archive at `path`, a new one where there is nothing."""
+    try:
+        return Archive.open(path)
+    except emm.MissingError:
+        return Archive.create(path)
+
+
+def only_scope(archive: Archive) -> Scope:
+    """The one domain that the archive holds; a usage error where there are several."""
+    scopes = [Scope.parse(run.scope) for run in archive.tree()]
+    domains = sorted({(scope.tenant, scope.domain) for scope in scopes})
+    if len(domains) > 1:
+        names = ", ".join(f"{tenant}:{domain}" for tenant, domain in domains)
+        raise click.UsageError(f"the archive holds several domains; choose one with --scope: {names}")
+    return Scope(*domains[0]) if domains else Scope()
+
+
+@click.command(
+    cls=OneSentence,
+    epilog=examples(
+        "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
+        "emm ingest labs/archive --machine --scope general/debian/changelogs",
+        "emm ingest labs/archive notes/ --json",
+    ),
+)
+@click.argument("archive")
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--machine", is_flag=True, help="Read what this machine already holds: changelogs, or Python's own docs.")
+@click.option("--scope", default="general/notes/default", show_default=True, help="[tenant:]domain/project/run.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def ingest(
+    archive: str, folders: tuple[Path, ...], machine: bool, scope: str, limit: int | None, as_json: bool
+) -> None:
+    """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
+
+    Makes the archive where there is none. Text is durable first; running it again adds only what is new.
+    """
+    if bool(folders) == machine:
+        raise click.UsageError("give folders, or --machine.")
+    place = Scope.parse(scope).require_run()
+    skipped: list[tuple[str, str]] = []
+
+    def problem(source: str, why: str) -> None:
+        skipped.append((source, why))
+
+    documents: Iterable[Document] = itertools.chain.from_iterable(documents_below(f, problem) for f in folders)
+    name = ", ".join(str(folder) for folder in folders)
+    if machine:
+        name, documents = machine_documents(problem=problem)
+    progress = ProgressLine()
+    with open_or_create(archive) as opened:
+        report = opened.ingest(_some(documents, limit), place, progress)
+        progress.end()
+        memory = opened.memory_path(place)
+    for source, why in skipped:
+        click.echo(f"skipped {printable(source)}: {printable(why)}", err=True)
+    click.echo(report.to_json() if as_json else _told(report, name, memory, len(skipped)))
+
+
+def _some(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
+    return iter(documents) if limit is None else itertools.islice(documents, limit)
+
+
+def _told(report: IngestReport, name: str, memory: Path, n_skipped: int) -> str:
+    phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phase_seconds.items())
+    lines = [
+        f"{report.scope}: {report.entries_read} entries of {name} in {report.seconds:.1f} s, "
+        f"{report.entries_per_second:.0f} entries/s ({phases})",
+        f"  new         {report.documents} documents, {report.passages} passages; {report.duplicates} known already, "
+        f"{report.superseded} superseded, {n_skipped} files skipped",
+        f"  matrix      {report.pairs} pairs absorbed, {report.unlearned} unlearned, {report.pending} pending; "
+        f"rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
+        f"  memory      {memory}",
+    ]
+    return "\n".join([*lines, *(f"  notice      {notice}" for notice in report.notices)])
+
+
+@click.command(
+    cls=OneSentence,
+    epilog=examples(
+        'emm ask labs/archive "what kept failing with locales in tar?"',
+        'emm ask labs/archive "why was the catalyst changed?" --scope chemistry/catalysis --as-of 2023-06',
+        'emm ask labs/archive "segfault on arm64" --compare',
+    ),
+)
+@click.argument("archive")
+@click.argument("question")
+@click.option("--scope", help="[tenant:]domain[/project[/run]]; not needed where the archive has one domain.")
+@click.option("-k", type=click.IntRange(1, 100), default=5, show_default=True, help="Passages to cite, at most.")
+@click.option("--budget", type=click.IntRange(1), default=1500, show_default=True, help="Tokens of the context block.")
+@click.option("--as-of", help="Answer from what was dated up to YYYY[-MM[-DD]], UTC.")
+@click.option("--compare", is_flag=True, help="Also what vectors alone would have answered.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+def ask(
+    archive: str,
+    question: str,
+    scope: str | None,
+    k: int,
+    budget: int,
+    as_of: str | None,
+    compare: bool,
+    as_json: bool,
+) -> None:
+    """Answer QUESTION with exact passages, each with its citation, and associations from the matrix.
+
+    A line [n] is a passage (source, title, date, span, score), a line ~ is what the matrix associates, with its
+    strength and the strongest documents behind it.
+    """
+    with Archive.open(archive) as opened:
+        place = Scope.parse(scope) if scope is not None else only_scope(opened)
+        answer = opened.ask(question, place, k=k, token_budget=budget, as_of=as_of)
+    if as_json:
+        click.echo(answer.to_json())
+        return
+    click.echo(answer.context or "nothing found")
+    if compare:
+        click.echo("\n".join(["", "vectors alone would have answered:", *_vector_only(answer)]))
+    for note in answer.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"({answer.n_tokens} tokens)")
+
+
+def _vector_only(answer: Answer) -> Iterator[str]:
+    cited = {citation.passage_id: citation.number for citation in answer.citations}
+    for place, citation in enumerate(answer.vector_only, 1):
+        also = f", also [{cited[citation.passage_id]}] above" if citation.passage_id in cited else ""
+        first = " ".join(citation.quote.split())
+        quote = first if len(first) <= QUOTE_CHARS else first[:QUOTE_CHARS] + " …"
+        where = f"{citation.source}: {citation.title}, {citation.date[:10] or 'undated'}"
+        yield f"  {place}. {printable(where)}, cosine {citation.vector:.2f}{also}"
+        if not also:
+            yield f"     {printable(quote)}"
+    if not answer.vector_only:
+        yield "  nothing"
+
+
+@click.command(cls=OneSentence, epilog=examples("emm tree labs/archive", "emm tree labs/archive --json"))
+@click.argument("archive")
+@click.option("--tenant", help="Only this tenant's runs.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
+def tree(archive: str, tenant: str | None, as_json: bool) -> None:
+    """List the runs of ARCHIVE: documents, passages, pairs in the matrix and waiting, saturation."""
+    with Archive.open(archive) as opened:
+        runs = opened.tree(tenant)
+    if as_json:
+        for run in runs:
+            click.echo(json.dumps(dataclasses.asdict(run)))
+        return
+    head = ("run", "documents", "passages", "absorbed", "pending", "M", "saturation", "lsn")
+    rows = [
+        (
+            run.scope,
+            run.documents,
+            run.passages,
+            run.absorbed,
+            run.pending,
+            f"{run.dim} × {run.rank}",
+            f"{run.saturation:.2f}",
+            run.lsn,
+        )
+        for run in runs
+    ]
+    click.echo("\n".join(table(head, rows)) if rows else "the archive holds no run yet")

@@ -16,6 +16,8 @@ from emm.codec.integrity import crc32
 from emm.errors import ChecksumError, FormatError, NotEmmError, TruncatedError, UnsupportedError
 from emm.layout import (
     COMMIT_PAYLOAD,
+    DIM_MAX,
+    RANK_MULTIPLE,
     RECORD_ALIGNMENT_BYTES,
     RECORD_BYTES_MAX,
     RECORD_HEADER,
@@ -32,7 +34,7 @@ _SEGMENT_CRC = SEGMENT_HEADER.offset("crc32")
 _RECORD_CRC = RECORD_HEADER.offset("crc32")
 _CHAIN = COMMIT_PAYLOAD.offset("chain")
 OVERHEAD_BYTES = RECORD_HEADER.size + RECORD_TRAILER_BYTES
-PAYLOAD_BYTES_MAX = RECORD_BYTES_MAX - OVERHEAD_BYTES - RECORD_ALIGNMENT_BYTES
+PAYLOAD_BYTES_MAX = RECORD_BYTES_MAX - OVERHEAD_BYTES  # RECORD_BYTES_MAX is a multiple of the alignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,9 @@ def decode_segment_header(data: bytes | memoryview) -> SegmentHeader:
         )
     if SEGMENT_HEADER.reserved_violation(values) is not None:
         raise FormatError("a reserved byte of the segment header is not zero", rule="J-4", offset=116, expected=0)
-    if not (1 <= values["segment"] <= NUMBER_MAX and values["first_lsn"] >= 1 and values["floor_generation"] >= 1):
+    numbers_ok = 1 <= values["segment"] <= NUMBER_MAX and 1 <= values["floor_generation"] <= NUMBER_MAX
+    rank_ok = 0 < values["rank"] <= DIM_MAX and values["rank"] % RANK_MULTIPLE == 0
+    if not (numbers_ok and rank_ok and values["first_lsn"] >= 1):
         raise FormatError("a number of the segment header is out of range", rule="J-5", offset=16)
     names = ("segment", "first_lsn", "floor_generation", "uuid", "writer_nonce", "chain", "previous_bytes", "rank")
     return SegmentHeader(**{name: values[name] for name in names})

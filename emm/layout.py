@@ -91,10 +91,18 @@ class Projection(enum.IntEnum):
 class Flag(enum.IntFlag):
     """Header flags. A reader must understand every bit that is set, or refuse the file."""
 
-    DECAYED = 1  # a decay gate below 1 was used: no exact unlearning of older pairs, no exact merge
-    BARE_EXPANDED = 2  # the rank was doubled without the pairs: older pairs keep their rank, no merge
-    FORGOTTEN = 4  # forget() was used: unlearning consults the history first
-    FOREIGN_PAIRS = 8  # the state holds pairs that this memory's journal never held (merge, upgrade, resolve)
+    DECAYED = 1
+    BARE_EXPANDED = 2
+    FORGOTTEN = 4
+    FOREIGN_PAIRS = 8
+
+
+FLAG_MEANINGS: Final = {
+    Flag.DECAYED: "a decay gate below 1 was used: no exact unlearning of older pairs, no exact merge",
+    Flag.BARE_EXPANDED: "the rank was doubled without the pairs: older pairs keep their rank, no merge",
+    Flag.FORGOTTEN: "a forget record was applied: the state is no longer the solution over its pairs",
+    Flag.FOREIGN_PAIRS: "the state holds pairs that this memory's journal never held (merge, upgrade, given pairs)",
+}
 
 
 class Origin(enum.IntEnum):

@@ -41,9 +41,13 @@ def record_table(record: layout.Record) -> str:
 
 
 def enum_table(kind: type[enum.IntEnum] | type[enum.IntFlag]) -> str:
-    """The members of an enumeration as a Markdown table."""
+    """The members of an enumeration as a Markdown table, flags with their meaning."""
     rows = [f"`{kind.__name__}`:", "", "| value | name |", "|---:|---|"]
-    rows += [f"| {member.value} | `{member.name}` |" for member in kind]
+    if kind is layout.Flag:
+        rows[2:] = ["| value | name | meaning |", "|---:|---|---|"]
+    for member in kind:
+        meaning = f" {layout.FLAG_MEANINGS[member]} |" if kind is layout.Flag else ""
+        rows.append(f"| {member.value} | `{member.name}` |{meaning}")
     return "\n".join(rows) + "\n"
 
 

@@ -65,7 +65,7 @@ def _canonical(value: Metadata) -> bytes:
 
 def _fault(value: Any, depth: int) -> tuple[str, str] | None:
     """The first (rule, reason) why `value` may not be stored."""
-    if depth > METADATA_DEPTH_MAX:
+    if depth > METADATA_DEPTH_MAX and isinstance(value, (list, dict)):
         return "M-3", f"deeper than {METADATA_DEPTH_MAX} levels"
     if value is None or isinstance(value, bool):
         return None

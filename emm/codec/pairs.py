@@ -46,11 +46,10 @@ class PairBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def rows(self, chosen: slice) -> PairBatch:
+    def rows(self, chosen: slice | list[int]) -> PairBatch:
         """Some of the pairs, with their gates."""
-        return PairBatch(
-            self.rank, self.keys[chosen], self.values[chosen], self.write_gates[chosen], self.decay_gates[chosen]
-        )
+        gates = (each[chosen] if each.size else each for each in (self.write_gates, self.decay_gates))
+        return PairBatch(self.rank, self.keys[chosen], self.values[chosen], *gates)
 
 
 @dataclass(frozen=True, slots=True)

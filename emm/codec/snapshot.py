@@ -8,16 +8,28 @@ header; the head's SHA-256 covers the block table, so head + block proves one bl
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from emm.codec.header import Geometry, Header, blank_digest, decode_header, encode_header, geometry
+import numpy as np
+
+from emm.codec.header import (
+    NUMBER_MAX,
+    Geometry,
+    Header,
+    blank_digest,
+    decode_header,
+    encode_header,
+    geometry,
+    parameter_fault,
+)
 from emm.codec.integrity import BlockEntry, check_block, decode_table, encode_table, hash_payload
 from emm.codec.lineage import Lineage, decode_lineage
 from emm.codec.metadata import Metadata, decode_metadata, encode_metadata
-from emm.codec.payload import decode_payload, encode_payload, state_digest
-from emm.errors import ChecksumError, FormatError, TruncatedError
-from emm.layout import BLOCK_BYTES, HEADER, LINEAGE, STATE_BYTES_MAX
+from emm.codec.payload import decode_payload, decode_scalars, encode_payload, encode_scalars, state_digest
+from emm.errors import ChecksumError, FormatError, InputError, TruncatedError
+from emm.layout import BLOCK_BYTES, DEFERRED_MAX, HEADER, LINEAGE, STATE_BYTES_MAX, Rule
 from emm.state import MatrixState
 
 
@@ -74,8 +86,47 @@ def encode_head(snapshot: Snapshot, table: list[BlockEntry]) -> tuple[bytes, byt
     return header + body + padding, entries + metadata + lineage + header
 
 
+def state_fault(snapshot: Snapshot) -> tuple[str, str] | None:
+    """The first (rule, reason) why this has no lawful encoding, or None. Numbers of arrays are not checked."""
+    state = snapshot.state
+    parameters, gain = state.parameters, state.gain
+    fault = parameter_fault(parameters)
+    if fault is not None:
+        return fault[0], fault[1]
+    if not 1 <= snapshot.generation <= NUMBER_MAX:
+        return "H-10", f"generation must be 1 to {NUMBER_MAX}, not {snapshot.generation}"
+    if not 0 <= snapshot.lsn < 1 << 64 or len(snapshot.uuid) != 16:
+        return "H-10", "lsn is a 64-bit number and uuid 16 bytes"
+    if (gain is None) is (parameters.rule is Rule.PRECONDITIONED):
+        return "P-1", "P belongs to the preconditioned rule and to no other"
+    rank = parameters.rank
+    arrays = [("M", state.matrix, (parameters.dim, rank))]
+    if gain is not None:
+        arrays += [("P", gain.pbar, (rank, rank)), ("U", gain.u, (DEFERRED_MAX, rank))]
+    for name, array, shape in arrays:
+        if array.shape != shape or array.dtype != np.float32:
+            return "P-1", f"{name} must be {shape} float32, not {array.shape} {array.dtype}"
+    return None
+
+
+def record_fault(snapshot: Snapshot) -> tuple[str, str] | None:
+    """The first (rule, reason) why a reader would refuse the lineage or the scalars of P, or None."""
+    try:
+        decode_lineage(snapshot.lineage.encode(), snapshot.generation)
+        if snapshot.state.gain is not None:
+            decode_scalars(encode_scalars(snapshot.state.gain), snapshot.state.parameters)
+    except FormatError as error:
+        return error.rule or "L-1", error.message
+    except struct.error as error:
+        return "L-1", f"a number does not fit its field ({error})"
+    return None
+
+
 def snapshot_chunks(snapshot: Snapshot) -> Iterator[bytes | memoryview]:
-    """The file in order, in pieces fit for `Directory.publish`."""
+    """The file in order, in pieces fit for `Directory.publish`; `InputError` for shapes that have no encoding."""
+    fault = state_fault(snapshot)
+    if fault is not None:
+        raise InputError(f"a snapshot cannot hold this: {fault[1]}", rule=fault[0])
     payload = encode_payload(snapshot.state)
     head, mirror = encode_head(snapshot, hash_payload(payload))
     yield head
@@ -145,19 +196,19 @@ def head_from_mirror(mirror: bytes, shape: Geometry) -> bytes:
     return header + lineage + mirror[:split] + bytes(shape.payload_offset - shape.head_bytes)
 
 
-def decode_snapshot(data: bytes, *, state_bytes_max: int = STATE_BYTES_MAX) -> Snapshot:
-    """The snapshot in `data`, with every checksum, the padding and the mirror checked."""
+def decode_snapshot(data: bytes | bytearray | memoryview, *, state_bytes_max: int = STATE_BYTES_MAX) -> Snapshot:
+    """The snapshot in `data`, with every checksum, the padding and the mirror checked; arrays are views of `data`."""
+    view = memoryview(data)
 
     def read(offset: int, length: int) -> bytes:
-        return data[offset : offset + length]
+        return bytes(view[offset : offset + length])
 
-    head = read_head(read, len(data), state_bytes_max=state_bytes_max)
+    head = read_head(read, len(view), state_bytes_max=state_bytes_max)
     shape = head.geometry
-    view = memoryview(data)
     for index, entry in enumerate(head.table):
         start = shape.payload_offset + index * BLOCK_BYTES
         check_block(view[start : start + BLOCK_BYTES], entry, index, start)
-    if data[shape.mirror_offset :] != expected_mirror(data[: shape.payload_offset], shape):
+    if view[shape.mirror_offset :] != expected_mirror(read(0, shape.payload_offset), shape):
         raise ChecksumError("the mirror differs from the head", rule="T-4", offset=shape.mirror_offset)
     header = head.header
     state = decode_payload(view[shape.payload_offset : shape.mirror_offset], header.parameters, header.flags)

@@ -86,16 +86,23 @@ def pair_rows(parameters: Parameters, keys: ArrayLike, values: ArrayLike) -> tup
 def key_rows(parameters: Parameters, keys: ArrayLike) -> Float32Array:
     """keys (n, key_dim), each with a norm that the arithmetic allows."""
     rows = matrix_of("keys", keys, parameters.key_dim)
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))  # without a copy in float64
     if norms.size and norms.max() > INPUT_MAX:
         row = int(np.argmax(norms))
         raise InputError(f"keys, row {row}, has a norm beyond 2^40", expected="‖key‖ ≤ 2^40", found=float(norms[row]))
     return rows
 
 
+def integer(name: str, given: object) -> int:
+    """`given` as an int, if it is an integer and not a bool."""
+    if not isinstance(given, (int, np.integer)) or isinstance(given, bool):
+        raise InputError(f"{name} must be an integer", found=repr(given))
+    return int(given)
+
+
 def expand_at_of(given: float) -> float:
     """A saturation threshold, 0 to 1, as the float32 that the format stores."""
-    if not (isinstance(given, (int, float)) and 0.0 <= given <= 1.0):
+    if not (isinstance(given, (int, float, np.floating)) and 0.0 <= given <= 1.0):
         raise InputError("expand_at is out of range", expected="0 to 1", found=repr(given))
     return float(np.float32(given))
 

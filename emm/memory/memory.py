@@ -7,10 +7,8 @@ memory is as it was. One handle belongs to one process; calls from several threa
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from types import TracebackType
 
@@ -19,143 +17,25 @@ import numpy.typing as npt
 
 from emm import kernel
 from emm.codec.header import parameter_fault
-from emm.codec.metadata import Metadata
 from emm.codec.pairs import PairBatch
-from emm.codec.payload import state_digest
-from emm.errors import HistoryError, InputError, LimitError
+from emm.errors import EmmError, InputError, LimitError
 from emm.layout import RANK_MULTIPLE, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Projection, RecordType, Rule
 from emm.memory import inputs
+from emm.memory.facts import Facts
 from emm.memory.inputs import ArrayLike
-from emm.state import Float32Array, MatrixState, empty_state
+from emm.state import Float32Array, empty_state
 from emm.storage.checkpoint import KEEP_DEFAULT, Pruned
 from emm.storage.history import Progress
 from emm.storage.replay import Replayer
-from emm.storage.session import Session, state_bytes
+from emm.storage.session import state_bytes
 
-RULE_NAMES = {
-    "outer-product": Rule.OUTER_PRODUCT,
-    "gated-delta": Rule.GATED_DELTA,
-    "preconditioned": Rule.PRECONDITIONED,
-}
 _PAST = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN  # makes unlearn ask the journal about each pair
 
 
-class Memory:
+class Memory(Facts):
     """An open memory; made by `emm.create`, `emm.open` and `emm.merge`. A context manager that closes itself."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._mutex = threading.RLock()
-
-    # --- what it is -----------------------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """Where the memory lies."""
-        return self._session.directory.url
-
-    @property
-    def dim(self) -> int:
-        """Numbers in a value; rows of M."""
-        return self._session.parameters.dim
-
-    @property
-    def key_dim(self) -> int:
-        """Numbers in a key."""
-        return self._session.parameters.key_dim
-
-    @property
-    def rank(self) -> int:
-        """Columns of M."""
-        return self._session.parameters.rank
-
-    @property
-    def rule(self) -> str:
-        """ "outer-product", "gated-delta" or "preconditioned"."""
-        return next(name for name, rule in RULE_NAMES.items() if rule is self._session.parameters.rule)
-
-    @property
-    def ridge(self) -> float:
-        """λ of rule 2."""
-        return self._session.parameters.ridge
-
-    @property
-    def generation(self) -> int:
-        """The newest snapshot this handle has read or published."""
-        return self._session.snapshot.generation
-
-    @property
-    def lsn(self) -> int:
-        """Number of the last commit contained; 0 = none."""
-        return self._session.lsn
-
-    @property
-    def uuid(self) -> str:
-        """The memory's identity, 32 hexadecimal digits."""
-        return self._session.snapshot.uuid.hex()
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the state in canonical form: equal states have equal digests (spec A-rules)."""
-        with self._open_session() as session:
-            return state_digest(session.state, session.lsn).hex()
-
-    @property
-    def flags(self) -> Flag:
-        """What the memory's past rules out (decay, bare expansion, forgetting, foreign pairs)."""
-        return self._session.state.flags
-
-    @property
-    def write_count(self) -> int:
-        """Pairs written minus pairs unlearned."""
-        return self._session.replayer.write_count
-
-    @property
-    def expand_at(self) -> float:
-        """Saturation above which the rank doubles by re-solving; 0 = never."""
-        return self._session.replayer.expand_at
-
-    @property
-    def replayed(self) -> int:
-        """Commits replayed from the journal when this handle was opened."""
-        return self._session.replayed
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What a person should know: a torn tail, a snapshot passed over, an expansion that did not happen."""
-        return tuple(self._session.notices)
-
-    @property
-    def metadata(self) -> Metadata:
-        """The JSON object given at creation (a copy)."""
-        return dict(self._session.snapshot.metadata)
-
-    @property
-    def matrix(self) -> Float32Array:
-        """M, (dim, rank) float32: a read-only view that the next write may change."""
-        with self._open_session() as session:
-            return _read_only(session.state.matrix)
-
-    @property
-    def inverse_gram(self) -> Float32Array | None:
-        """P, (rank, rank) float32, read-only, with the deferred part applied; None for rules without it."""
-        with self._open_session() as session:
-            return None if session.state.gain is None else _read_only(kernel.inverse_gram(session.state))
-
-    @property
-    def saturation(self) -> float:
-        """Effective degrees of freedom in use, 0 to 1 (spec A-rules)."""
-        with self._open_session() as session:
-            return kernel.saturation(session.state)
-
-    def state(self) -> MatrixState:
-        """A copy of the arithmetic state, for `emm.encode_snapshot` and for other stores."""
-        with self._open_session() as session:
-            return session.state.copy()
-
-    def __repr__(self) -> str:
-        mode = self._session.mode
-        return f"<emm.Memory {self.url!r} {self.dim}×{self.rank} {self.rule} lsn {self.lsn} mode {mode}>"
+    _stuck_rank = 0  # the rank at which an automatic expansion was not possible
 
     # --- recall, write, unlearn, forget ---------------------------------------------------------
 
@@ -191,7 +71,7 @@ class Memory:
         Rule 2 only. Error ≈ 2⁻²⁴/d², refused (`GateError`) when d < 2⁻⁶: the memory then holds too little
         else along that key; re-solve from the pairs to keep instead. After a bare expansion, decay or
         forget the journal is asked when and at which rank each pair was written (`HistoryError` if it
-        cannot say); `rank` overrides that. Returns the LSN of the last commit.
+        cannot say); `rank` overrides that. Atomic; returns the commit's LSN.
         """
         with self._open_session() as session:
             session.require_writable()
@@ -199,11 +79,13 @@ class Memory:
                 raise InputError("only rule 'preconditioned' can unlearn", found=self.rule)
             key_rows, value_rows = inputs.pair_rows(session.parameters, keys, values)
             gates = inputs.gates_of("write_gate", write_gate, len(key_rows), WRITE_GATE_MIN, WRITE_GATE_MAX)
-            for written_rank, rows in self._rows_by_rank(key_rows, value_rows, rank):
-                batch = PairBatch(written_rank, key_rows[rows], value_rows[rows], gates[rows], _NO_GATES)
-                session.commit_pairs(RecordType.UNLEARN, batch)
+            batches = [
+                PairBatch(written_rank, key_rows[rows], value_rows[rows], gates[rows], _NO_GATES)
+                for written_rank, rows in self._rows_by_rank(key_rows, value_rows, rank)
+            ]
+            lsn = session.commit_pairs(RecordType.UNLEARN, *batches)
             session.checkpoint_if_due()
-            return session.lsn
+            return lsn
 
     def forget(self, keys: ArrayLike) -> int:
         """Make M φ(key) = 0 for all these keys together, whatever values they had; returns the commit's LSN."""
@@ -241,13 +123,19 @@ class Memory:
         """
         with self._open_session() as session:
             session.require_writable()
+            rank = inputs.integer("rank", rank)
             self._check_rank(rank)
             if bare:
                 return self._expand_bare(rank, pairs)
+            lsn = session.lsn
             if pairs is None:
                 resolved = session.history().resolve(rank, progress=progress, state_bytes_max=session.state_bytes_max)
             else:
                 resolved = self._solve(rank, *pairs)
+            if session.lsn != lsn:
+                raise InputError(
+                    "the memory was written to while it was solved anew (by `progress`?)", found=session.lsn
+                )
             return session.install_resolved(resolved)
 
     def _check_rank(self, rank: int) -> None:
@@ -292,14 +180,16 @@ class Memory:
         if parameters.rule is not Rule.PRECONDITIONED or parameters.projection is Projection.NONE:
             return
         rank_max = self.key_dim // RANK_MULTIPLE * RANK_MULTIPLE
-        while 0 < self.expand_at < self.saturation and self.rank < rank_max:
+        while 0 < self.expand_at < self.saturation and self._stuck_rank < self.rank < rank_max:
             try:
                 self.expand(min(2 * self.rank, rank_max))
-            except (HistoryError, LimitError) as error:
+            except EmmError as error:
+                if self._session.mode == "closed":  # the new state could not be made durable
+                    raise
+                self._stuck_rank = self.rank  # the write itself is durable; trying again at each one would help nobody
                 self._notice(
                     f"saturation is above {self.expand_at:.2f} but the rank stays {self.rank}: {error.message}"
                 )
-                return
 
     # --- checkpoints and the end ----------------------------------------------------------------
 
@@ -321,7 +211,7 @@ class Memory:
 
     def close(self) -> None:
         """Checkpoint if anything was written, seal the journal, give up the lock. Idempotent."""
-        with self._mutex:
+        with nullcontext() if self._session.forked else self._mutex:
             self._session.close()
 
     def __enter__(self) -> Memory:
@@ -334,18 +224,13 @@ class Memory:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def _open_session(self) -> Iterator[Session]:
-        with self._mutex:
-            self._session.require_open()
-            yield self._session
-
     def _rows_by_rank(
         self, keys: Float32Array, values: Float32Array, rank: int | None
     ) -> list[tuple[int, npt.NDArray[np.intp]]]:
         """(rank the rows were written at, rows): one group, unless the memory's past leaves doubt."""
         everything = np.arange(len(keys))
         if rank is not None:
+            rank = inputs.integer("rank", rank)
             if rank % RANK_MULTIPLE or not 0 < rank <= self.rank:
                 raise InputError(
                     "rank must be the one the pairs were written at", expected=f"16 to {self.rank}", found=rank
@@ -364,9 +249,3 @@ class Memory:
 
 
 _NO_GATES = np.empty(0, np.float32)
-
-
-def _read_only(array: Float32Array) -> Float32Array:
-    view = array.view()
-    view.flags.writeable = False
-    return view

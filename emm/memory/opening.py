@@ -19,14 +19,15 @@ from emm.codec.header import parameter_fault
 from emm.codec.lineage import Lineage
 from emm.codec.metadata import Metadata, encode_metadata
 from emm.codec.snapshot import Snapshot
-from emm.errors import ExistsError, FencedError, InputError
+from emm.errors import ExistsError, FencedError, InputError, LimitError
 from emm.layout import EXPAND_AT_DEFAULT, RIDGE_DEFAULT, SEED_DEFAULT, STATE_BYTES_MAX, Origin, Projection
-from emm.memory.inputs import expand_at_of
-from emm.memory.memory import RULE_NAMES, Memory
+from emm.memory.facts import RULE_NAMES
+from emm.memory.inputs import expand_at_of, integer
+from emm.memory.memory import Memory
 from emm.state import MatrixState, Parameters, empty_state
 from emm.storage.journal_writer import now_us
 from emm.storage.recovery import recover
-from emm.storage.session import Session
+from emm.storage.session import Session, state_bytes
 from emm.storage.snapshot_file import publish_snapshot
 from emm.vfs.resolve import Location, open_directory
 
@@ -56,21 +57,29 @@ def create(
     let memories merge. `expand_at` is the saturation above which the rank doubles by itself (0: never).
     Raises `InputError`, `ExistsError`, `StorageError`.
     """
-    for name, number in (("dim", dim), ("key_dim", key_dim), ("rank", rank), ("seed", seed)):
-        if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
-            raise InputError(f"{name} must be an integer", found=repr(number))
+    if not isinstance(ridge, (int, float, np.floating)):
+        raise InputError("ridge must be a number", found=repr(ridge))
+    with np.errstate(over="ignore"):
+        weight = float(np.float32(ridge))
     parameters = Parameters(
-        int(dim),
-        int(key_dim),
-        int(rank),
+        integer("dim", dim),
+        integer("key_dim", key_dim),
+        integer("rank", rank),
         _choice("rule", rule, RULE_NAMES),
         _choice("projection", projection, PROJECTION_NAMES),
-        int(seed),
-        float(np.float32(ridge)),
+        integer("seed", seed),
+        weight,
     )
     fault = parameter_fault(parameters)
     if fault is not None:
         raise InputError(f"a memory cannot have this shape: {fault[1]}", rule=fault[0])
+    if state_bytes(parameters) > STATE_BYTES_MAX:
+        raise LimitError(
+            "a memory of that shape is larger than this process allows",
+            rule="S-1",
+            expected=f"at most {STATE_BYTES_MAX} bytes",
+            found=state_bytes(parameters),
+        )
     threshold = expand_at_of(expand_at)
     return _publish_first(url, empty_state(parameters), Origin.CHECKPOINT, 0, threshold, metadata or {})
 
@@ -92,16 +101,19 @@ def open(
     if verify not in ("blocks", "lazy"):
         raise InputError("unknown verify", expected="'blocks' or 'lazy'", found=repr(verify))
     directory = open_directory(url)
-    if mode == "r":
-        recovered = recover(directory, verify=verify == "blocks", mapped=True, state_bytes_max=state_bytes_max)
-        return Memory(Session(directory, recovered, None, state_bytes_max=state_bytes_max))
-    lock = directory.lock()
+    lock = None
     try:
-        directory.sweep()
-        recovered = recover(directory, state_bytes_max=state_bytes_max)
+        if mode == "r":
+            recovered = recover(directory, verify=verify == "blocks", mapped=True, state_bytes_max=state_bytes_max)
+        else:
+            lock = directory.lock()
+            directory.sweep()
+            recovered = recover(directory, state_bytes_max=state_bytes_max)
         return Memory(Session(directory, recovered, lock, state_bytes_max=state_bytes_max))
     except BaseException:
-        lock.release()
+        if lock is not None:
+            lock.release()
+        directory.close()
         raise
 
 
@@ -154,6 +166,7 @@ def _publish_first(
         return Memory(Session(directory, recover(directory), lock))
     except BaseException:
         lock.release()
+        directory.close()
         raise
 
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from emm.codec.pairs import decode_pairs
+from emm.codec.pairs import PairBatch, decode_pairs, encode_pairs
 from emm.errors import CorruptionError, HistoryError
 from emm.layout import STATE_BYTES_MAX, Flag, RecordType
 from emm.state import Float32Array, Parameters, empty_state
 from emm.storage.names import list_memory, segment_name
 from emm.storage.recovery import check_chain
-from emm.storage.replay import Replayer
+from emm.storage.replay import PAIR_TYPES, Replayer
 from emm.storage.segment_file import LoggedCommit, SegmentReader
 from emm.vfs.protocol import Directory
 
+_PLACED = (RecordType.WRITE, RecordType.UNLEARN)
 Progress = Callable[[int, int], None]  # (commits done, commits in all)
 
 
@@ -41,7 +40,7 @@ class History:
         if self.flags & Flag.FOREIGN_PAIRS:
             return "its journal never held all of them (it was merged, upgraded or re-solved from given pairs)"
         segments = list_memory(self.directory).segments
-        if self.lsn and segments != tuple(range(1, len(segments) + 1)):
+        if self.lsn and (not segments or segments != tuple(range(1, len(segments) + 1))):
             gap = next((n for n in range(1, len(segments) + 1) if n not in segments), 1)
             return f"the journal no longer starts at the first commit ({segment_name(gap)} was pruned)"
         return None
@@ -59,7 +58,7 @@ class History:
                 check_chain(chain, logged)
                 chain, lsn = logged.commit.chain, logged.lsn
                 yield logged
-        if lsn != self.lsn:
+        if readers and lsn != self.lsn:
             raise CorruptionError(
                 "the journal ends before the memory does",
                 rule="R-6",
@@ -71,58 +70,87 @@ class History:
     def resolve(
         self, rank: int, *, progress: Progress | None = None, state_bytes_max: int = STATE_BYTES_MAX
     ) -> Replayer:
-        """The state of all commits replayed at `rank`: as if the memory had had that rank from the start."""
+        """The state of all commits replayed at `rank`: as if the memory had had that rank from the start.
+
+        A pair that was unlearned with the gate it was written with is left out, not written and taken out again:
+        at a larger rank it may weigh more, so that taking it out would cost precision or be refused.
+        """
         reason = self.missing()
         if reason is not None:
             raise HistoryError(f"the pairs are not all at hand: {reason}; give them with pairs=")
         replayer = Replayer(
             empty_state(replace(self.parameters, rank=rank)), resolving=True, state_bytes_max=state_bytes_max
         )
+        left_out = frozenset() if self.flags & Flag.DECAYED else self._taken_out()
+        place = 0
         for logged in self.commits():
+            if left_out:
+                logged, place = self._without(logged, left_out, place)
             replayer.apply(logged)
             if progress is not None:
                 progress(logged.lsn, self.lsn)
         return replayer
 
+    def _taken_out(self) -> frozenset[int]:
+        """Places (pairs of writes and unlearns, counted from 0) of unlearns and of the writes that they undo."""
+        unlearned = {
+            _fingerprint(batch, row)
+            for _, kind, batch in self._batches()
+            if kind is RecordType.UNLEARN
+            for row in range(len(batch))
+        }
+        written: dict[bytes, list[int]] = {fingerprint: [] for fingerprint in unlearned}
+        found: set[int] = set()
+        for first, kind, batch in self._batches() if unlearned else ():
+            for row in range(len(batch)):
+                places = written.get(_fingerprint(batch, row))
+                if places is not None and kind is RecordType.WRITE:
+                    places.append(first + row)
+                elif places:
+                    found |= {places.pop(), first + row}
+        return frozenset(found)
+
+    def _batches(self) -> Iterator[tuple[int, RecordType, PairBatch]]:
+        """(place of its first pair, type, pairs) of every write and unlearn."""
+        place = 0
+        for logged in self.commits():
+            for record in logged.records:
+                if record.type in _PLACED:
+                    batch = decode_pairs(record, self.parameters.key_dim, self.parameters.dim)
+                    yield place, record.type, batch
+                    place += len(batch)
+
+    def _without(self, logged: LoggedCommit, left_out: frozenset[int], place: int) -> tuple[LoggedCommit, int]:
+        """The commit without the pairs at those places, and the place after it."""
+        records = []
+        for record in logged.records:
+            if record.type not in _PLACED:
+                records.append(record)
+                continue
+            batch = decode_pairs(record, self.parameters.key_dim, self.parameters.dim)
+            kept = [row for row in range(len(batch)) if place + row not in left_out]
+            place += len(batch)
+            if kept:
+                records.append(replace(record, payload=encode_pairs(record.type, batch.rows(kept))))
+        return replace(logged, records=tuple(records)), place
+
     def written_ranks(self, keys: Float32Array, values: Float32Array) -> list[int]:
         """The rank at which each pair counts as written, for an unlearn that needs to know.
 
-        Raises `HistoryError` for a pair that the journal does not hold, or that was decayed or
-        forgotten after it was written, or was unlearned already.
+        A pair given n times must have been written n times more often than it was unlearned. Raises `HistoryError`
+        for one that the journal does not hold, or that was decayed, forgotten or unlearned after it was written.
         """
-        wanted: dict[bytes, list[int]] = {}
-        for row in range(len(keys)):
-            wanted.setdefault(_fingerprint(keys[row], values[row]), []).append(row)
-        forget_rows: dict[bytes, list[int]] = {}
-        for row in range(len(keys)):
-            forget_rows.setdefault(keys[row].tobytes(), []).append(row)
-        ranks = [0] * len(keys)
-        faults = ["was never written, or its journal was pruned"] * len(keys)
+        search = _Search(keys, values)
         floor_lsn, floor_rank = self._floor()
         for logged in self.commits():
+            if self.flags & Flag.FOREIGN_PAIRS and logged.lsn <= floor_lsn:
+                continue  # the state began anew from pairs that were given
             for record in logged.records:
-                if record.type not in (RecordType.WRITE, RecordType.UNLEARN, RecordType.FORGET):
-                    continue
-                batch = decode_pairs(record, self.parameters.key_dim, self.parameters.dim)
-                rank = max(batch.rank, floor_rank) if logged.lsn <= floor_lsn else batch.rank
-                for index in range(len(batch)):
-                    if record.type is RecordType.FORGET:
-                        for row in forget_rows.get(batch.keys[index].tobytes(), ()):
-                            ranks[row], faults[row] = 0, f"was forgotten by commit {logged.lsn}"
-                        continue
-                    if record.type is RecordType.WRITE and batch.decay_gates[index] != 1:
-                        for row in range(len(keys)):
-                            if ranks[row]:
-                                ranks[row], faults[row] = 0, f"has decayed since (commit {logged.lsn})"
-                    for row in wanted.get(_fingerprint(batch.keys[index], batch.values[index]), ()):
-                        if record.type is RecordType.WRITE:
-                            ranks[row] = rank
-                        else:
-                            ranks[row], faults[row] = 0, f"was unlearned by commit {logged.lsn}"
-        for row, rank in enumerate(ranks):
-            if rank == 0:
-                raise HistoryError(f"pair {row} cannot be unlearned: it {faults[row]}")
-        return ranks
+                if record.type in PAIR_TYPES:
+                    batch = decode_pairs(record, self.parameters.key_dim, self.parameters.dim)
+                    rank = max(batch.rank, floor_rank) if logged.lsn <= floor_lsn else batch.rank
+                    search.follow(record.type, batch, rank, logged.lsn)
+        return search.ranks()
 
     def _floor(self) -> tuple[int, int]:
         """(last LSN before the newest re-solve, rank after it): older pairs count as written at that rank."""
@@ -133,5 +161,61 @@ class History:
         return self.lsn, self.parameters.rank
 
 
-def _fingerprint(key: Float32Array, value: Float32Array) -> bytes:
-    return np.ascontiguousarray(key).tobytes() + np.ascontiguousarray(value).tobytes()
+@dataclass(slots=True)
+class _Copies:
+    """What became of one pair: the copies that are in the state, as (place, rank), and why the last one left."""
+
+    alive: list[tuple[int, int]]
+    fault: str = "was never written, or its journal was pruned"
+
+
+class _Search:
+    """Follows some pairs through the journal."""
+
+    def __init__(self, keys: Float32Array, values: Float32Array) -> None:
+        self._wanted = [keys[row].tobytes() + values[row].tobytes() for row in range(len(keys))]
+        self._pairs = {pair: _Copies([]) for pair in self._wanted}
+        self._by_key: dict[bytes, list[_Copies]] = {}
+        for pair, copies in self._pairs.items():
+            self._by_key.setdefault(pair[: keys[0].nbytes], []).append(copies)
+        self._place = 0
+        self._decay = (0, 0)  # (place, LSN) of the last decay: copies from before it have faded
+
+    def follow(self, kind: RecordType, batch: PairBatch, rank: int, lsn: int) -> None:
+        """Take one record into account; `rank` is the one at which its pairs count as written."""
+        for row in range(len(batch)):
+            self._place += 1
+            key = batch.keys[row].tobytes()
+            if kind is RecordType.FORGET:
+                for copies in self._by_key.get(key, ()):
+                    copies.alive, copies.fault = [], f"was forgotten by commit {lsn}"
+                continue
+            if kind is RecordType.WRITE and batch.decay_gates[row] != 1:
+                self._decay = (self._place, lsn)
+            found = self._pairs.get(key + batch.values[row].tobytes())
+            if found is None:
+                continue
+            if kind is RecordType.WRITE:
+                found.alive.append((self._place, rank))
+            elif found.alive:
+                same = [index for index, (_, written) in enumerate(found.alive) if written == rank]
+                del found.alive[same[-1] if same else -1]
+                found.fault = f"was unlearned by commit {lsn}"
+
+    def ranks(self) -> list[int]:
+        """A rank for each pair wanted; `HistoryError` for the first that has no copy left."""
+        found = []
+        for row, pair in enumerate(self._wanted):
+            copies = self._pairs[pair]
+            if not copies.alive:
+                raise HistoryError(f"pair {row} cannot be unlearned: it {copies.fault}")
+            place, rank = copies.alive.pop()
+            if place < self._decay[0]:
+                raise HistoryError(f"pair {row} cannot be unlearned: it has decayed since (commit {self._decay[1]})")
+            copies.fault = "is given more often than it was written"
+            found.append(rank)
+        return found
+
+
+def _fingerprint(batch: PairBatch, row: int) -> bytes:
+    return b"".join(array[row].tobytes() for array in (batch.keys, batch.values, batch.write_gates))

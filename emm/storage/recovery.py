@@ -8,10 +8,11 @@ are reported, not lost or called clean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 from emm.codec.journal import next_chain
-from emm.codec.snapshot import Snapshot
+from emm.codec.snapshot import Head, Snapshot
 from emm.errors import CorruptionError, FormatError, MissingError
 from emm.layout import STATE_BYTES_MAX, Origin
 from emm.state import MatrixState
@@ -49,16 +50,18 @@ class Recovered:
     proven_lsn: int
     unproven: tuple[CommitPlace, ...]  # commits in (proven_lsn, lsn], to be logged again by a writer
     torn: FormatError | None  # what the torn tail looks like, if there is one
+    sealed: bool  # the last segment ends with a seal, or the snapshot is all there is
     generation_last: int  # highest generation present, valid or not
     segment_next: int
     previous_bytes: int  # valid length of segment `segment_next − 1`; 0 when there is none
+    journal_bytes: int  # of the segments replayed: what the next opening would replay again
     floor_generation: int
     notices: tuple[str, ...]
 
     @property
     def clean(self) -> bool:
         """True when the last writer left nothing to mend."""
-        return not self.unproven and self.torn is None
+        return self.sealed and not self.unproven and self.torn is None
 
 
 def recover(
@@ -94,11 +97,11 @@ def _recover(directory: Directory, listing: Listing, verify: bool, mapped: bool,
     loaded, lsn_floor, notices = _newest_snapshot(directory, listing, verify, mapped, state_bytes_max)
     snapshot, lineage = loaded.snapshot, loaded.snapshot.lineage
     segments = [number for number in listing.segments if number >= lineage.segment_next]
-    if segments and segments != list(range(lineage.segment_next, segments[-1] + 1)):
-        missing = next(n for n in range(lineage.segment_next, segments[-1]) if n not in segments)
-        raise CorruptionError(
-            "a journal segment is missing", rule="R-2", file=f"{directory.url}/{segment_name(missing)}"
-        )
+    for expected, number in enumerate(segments, lineage.segment_next):
+        if number != expected:
+            raise CorruptionError(
+                "a journal segment is missing", rule="R-2", file=f"{directory.url}/{segment_name(expected)}"
+            )
     state = snapshot.state.copy() if segments or not mapped else snapshot.state
     replayer = Replayer(
         state, write_count=lineage.write_count, expand_at=lineage.expand_at, state_bytes_max=state_bytes_max
@@ -135,9 +138,11 @@ def _recover(directory: Directory, listing: Listing, verify: bool, mapped: bool,
         min(proven, walk.lsn),
         tuple(place for place in walk.unproven if place.lsn > proven),
         walk.torn,
+        not readers or readers[-1].sealed,
         listing.generations[-1],
         (segments[-1] + 1) if segments else lineage.segment_next,
         readers[-1].valid_bytes if readers else 0,
+        sum(reader.valid_bytes for reader in readers),
         walk.floor_generation,
         tuple(notices),
     )
@@ -149,6 +154,7 @@ def _newest_snapshot(
     """(newest valid snapshot, LSN that recovery must reach, notices about damaged newer ones)."""
     lsn_floor = 0
     notices: list[str] = []
+    passed_over: list[Head] = []
     for generation in reversed(listing.generations):
         try:
             loaded = load_snapshot(directory, generation, verify=verify, mapped=mapped, state_bytes_max=state_bytes_max)
@@ -158,10 +164,28 @@ def _newest_snapshot(
             if head is None or head.lineage.origin is not Origin.CHECKPOINT or generation == listing.generations[0]:
                 raise
             lsn_floor = max(lsn_floor, head.header.lsn)
+            passed_over.append(head)
             notices.append(f"generation {generation} is damaged ({error.message}); started from an older one")
             continue
+        for head in passed_over:
+            if not _leads_to(loaded.snapshot, head):
+                raise CorruptionError(
+                    "a newer snapshot is damaged and what is left of the older ones does not lead to it",
+                    rule="R-3",
+                    file=f"{directory.url}/{snapshot_name(generation)}",
+                    expected=f"the memory of generation {head.header.generation}, "
+                    f"from generation {head.lineage.floor_generation} on",
+                    found=f"generation {generation}",
+                )
         return loaded, lsn_floor, notices
     raise CorruptionError("there is a journal but no snapshot", rule="R-1", file=directory.url)
+
+
+def _leads_to(snapshot: Snapshot, head: Head) -> bool:
+    """True when the journal after `snapshot` can lead to the snapshot with that head (N-6, R-4)."""
+    mine, theirs = snapshot.state.parameters, head.header.parameters
+    same = snapshot.uuid == head.header.uuid and replace(theirs, rank=mine.rank) == mine
+    return same and mine.rank <= theirs.rank and snapshot.generation >= head.lineage.floor_generation
 
 
 class _Walk:
@@ -174,13 +198,13 @@ class _Walk:
         self.proven_lsn = proven_lsn
         self.floor_generation = floor_generation
         self.replayed = 0
-        self.unproven: list[CommitPlace] = []
+        self.unproven: deque[CommitPlace] = deque()
         self.torn: FormatError | None = None
 
     def segment(self, reader: SegmentReader, generation: int, follower: SegmentReader | None) -> None:
         self._check_start(reader, generation)
         lsn_end = follower.header.first_lsn if follower is not None else None
-        for commit in reader.commits():
+        for commit in reader.commits(0 if follower is None else follower.header.previous_bytes):
             if lsn_end is None or commit.lsn < lsn_end:
                 self._commit(commit, reader)
         self.proven_lsn = max(self.proven_lsn, reader.proven_lsn)
@@ -219,7 +243,8 @@ class _Walk:
             raise error.located(reader.path) from None
         self.lsn, self.chain = logged.lsn, logged.commit.chain
         self.replayed += 1
-        self.unproven = [place for place in self.unproven if place.lsn > reader.proven_lsn]
+        while self.unproven and self.unproven[0].lsn <= reader.proven_lsn:
+            self.unproven.popleft()
         self.unproven.append(CommitPlace(logged.lsn, logged.segment, logged.offset, logged.end))
 
     def _check_follower(self, follower: SegmentReader) -> None:

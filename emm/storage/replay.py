@@ -13,7 +13,7 @@ from emm import kernel
 from emm.codec.header import parameter_fault, payload_regions
 from emm.codec.journal import JournalRecord
 from emm.codec.pairs import PairBatch, decode_expand, decode_pairs, decode_parameters
-from emm.errors import CorruptionError, FormatError, InputError, LimitError
+from emm.errors import CorruptionError, FormatError, HistoryError, InputError, LimitError
 from emm.layout import STATE_BYTES_MAX, RecordType
 from emm.state import Float32Array, MatrixState
 
@@ -52,12 +52,31 @@ class Replayer:
         self._resolving = resolving
         self._state_bytes_max = state_bytes_max
 
+    def copy(self) -> Replayer:
+        """The same state and counters, independent of this one."""
+        return Replayer(
+            self.state.copy(),
+            write_count=self.write_count,
+            expand_at=self.expand_at,
+            resolving=self._resolving,
+            state_bytes_max=self._state_bytes_max,
+        )
+
     def apply(self, commit: Records) -> None:
-        """Replay one commit; a logged record that cannot be applied is corruption (R-7)."""
+        """Replay one commit; a logged record that cannot be applied is corruption (R-7).
+
+        When resolving it is not: at another rank a pair may no longer come out exactly (`HistoryError`).
+        """
         for record in commit.records:
             try:
                 self.apply_record(record)
             except InputError as error:
+                if self._resolving:
+                    rank = self.state.parameters.rank
+                    raise HistoryError(
+                        f"commit {commit.lsn} cannot be solved again at rank {rank} ({error.message}); "
+                        "give the pairs to keep with pairs="
+                    ) from None
                 raise CorruptionError(
                     "a logged record cannot be replayed", rule="R-7", offset=record.offset, found=str(error)
                 ) from None
@@ -106,12 +125,12 @@ class Replayer:
         old = self.state.parameters
         grown = replace(old, rank=rank)
         fault = parameter_fault(grown)
-        if fault is not None or rank <= old.rank:
+        if fault is not None or rank != 2 * old.rank:  # smaller steps would let a small file ask for endless work
             raise FormatError(
                 "an expansion asks for a rank that is not allowed",
                 rule="J-17",
                 offset=offset,
-                expected=f"above {old.rank}",
+                expected=2 * old.rank,
                 found=rank,
             )
         regions = payload_regions(grown)

@@ -92,12 +92,16 @@ class SegmentReader:
     def _read(self, offset: int, length: int) -> bytes:
         return self.directory.read_at(self.name, offset, length)
 
-    def commits(self) -> Iterator[LoggedCommit]:
-        """Whole commits in order, up to the first bytes that are not one."""
+    def commits(self, previous_bytes: int = 0) -> Iterator[LoggedCommit]:
+        """Whole commits in order, up to the first bytes that are not one.
+
+        `previous_bytes` as the next segment states it: what lies beyond is a dead writer's and proves nothing (R-11).
+        """
         batch: list[JournalRecord] = []
         batch_bytes = 0
         offset = SEGMENT_HEADER.size
-        while offset < self.size:
+        end = min(self.size, previous_bytes) if previous_bytes else self.size
+        while offset < end:
             try:
                 record = self._record_at(offset)
                 self._check_order(record, batch)

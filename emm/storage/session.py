@@ -9,17 +9,19 @@ session belongs to the process that opened it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from emm.codec.header import payload_regions
+from emm.codec.header import NUMBER_MAX, payload_regions
 from emm.codec.journal import PAYLOAD_BYTES_MAX
 from emm.codec.lineage import Lineage
-from emm.codec.pairs import PairBatch, encode_expand, encode_pairs, encode_parameters, pairs_per_record
+from emm.codec.pairs import PairBatch, encode_expand, encode_pairs, encode_parameters, pair_bytes, pairs_per_record
 from emm.codec.snapshot import Snapshot
-from emm.errors import ClosedError, InputError, LimitError
-from emm.layout import STATE_BYTES_MAX, Origin, RecordType
-from emm.state import MatrixState, Parameters
+from emm.errors import ClosedError, EmmError, InputError, LimitError
+from emm.layout import PAIRS_HEADER, STATE_BYTES_MAX, Origin, RecordType
+from emm.state import Float32Array, MatrixState, Parameters
 from emm.storage.checkpoint import KEEP_DEFAULT, Pruned, checkpoint_due, prune
 from emm.storage.history import History
 from emm.storage.journal_writer import Batch, JournalWriter, now_us
@@ -28,6 +30,7 @@ from emm.storage.replay import Replayer
 from emm.storage.snapshot_file import publish_snapshot
 from emm.vfs.protocol import Directory, Lock
 
+WRITE_COUNT_MAX = (1 << 64) - 1
 _CLOSED = "the memory is closed"
 
 
@@ -44,7 +47,7 @@ class Session:
     ) -> None:
         self.directory = directory
         self.state_bytes_max = state_bytes_max
-        self.snapshot = recovered.snapshot
+        self.snapshot = replace(recovered.snapshot, state=recovered.state)  # the bytes it was read from are let go
         self.lsn = recovered.lsn
         self.replayed = recovered.replayed
         self.notices = list(recovered.notices)
@@ -70,10 +73,15 @@ class Session:
     def mode(self) -> str:
         return "closed" if self._broken else "a" if self._writer else "r"
 
+    @property
+    def forked(self) -> bool:
+        """True in a child of the process that opened this: nothing here may be used, nor any lock waited for."""
+        return self._pid != os.getpid()
+
     def require_open(self) -> None:
         if self._broken is not None:
             raise ClosedError(self._broken, file=self.directory.url)
-        if self._pid != os.getpid():
+        if self.forked:
             raise ClosedError("a memory cannot be used after fork; open it again in the child", file=self.directory.url)
 
     def require_writable(self) -> JournalWriter:
@@ -84,40 +92,58 @@ class Session:
 
     # --- changes that the journal holds ---------------------------------------------------------
 
-    def commit_pairs(self, kind: RecordType, batch: PairBatch) -> int:
-        """Apply and log a batch of pairs as one commit; returns its LSN (the present one for no pairs)."""
+    def commit_pairs(self, kind: RecordType, *batches: PairBatch) -> int:
+        """Apply and log batches of pairs as one commit; returns its LSN (the present one for no pairs)."""
         writer = self.require_writable()
-        if not len(batch):
+        batches = tuple(batch for batch in batches if len(batch))
+        if not batches:
             return self.lsn
-        records = self._split(kind, batch)
-        writer.check_size(records)
-        rank = self.parameters.rank
-        surprise = self.replayer.apply_pairs(kind, batch)
-        mean = 0.0 if surprise is None else float(np.mean(surprise, dtype=np.float64))
-        return self._log(records, rank, len(batch), min(mean, float(np.finfo(np.float32).max)))
+        n_pairs = sum(map(len, batches))
+        parts = [part for batch in batches for part in self._split(kind, batch)]
+        key_dim, dim = self.parameters.key_dim, self.parameters.dim
+        writer.check_size([PAIRS_HEADER.size + len(part) * pair_bytes(kind, key_dim, dim) for part in parts])
+        records = [(kind, encode_pairs(kind, part)) for part in parts]
+        return self._commit(records, n_pairs, lambda: self._apply(kind, batches))
 
     def expand_bare(self, rank: int) -> int:
         """Apply and log an expansion without pairs; returns its LSN."""
-        self.require_writable()
-        before = self.parameters.rank
-        self.replayer.expand(rank)
-        return self._log([(RecordType.EXPAND, encode_expand(rank))], before, 0, 0.0)
+        return self._commit([(RecordType.EXPAND, encode_expand(rank))], 0, lambda: self.replayer.expand(rank))
 
     def configure(self, expand_at: float) -> int:
         """Log a new expansion threshold; returns its LSN."""
-        self.require_writable()
-        self.replayer.expand_at = float(np.float32(expand_at))
-        return self._log([(RecordType.PARAMETERS, encode_parameters(expand_at))], self.parameters.rank, 0, 0.0)
+        records = [(RecordType.PARAMETERS, encode_parameters(expand_at))]
+        return self._commit(records, 0, lambda: setattr(self.replayer, "expand_at", float(np.float32(expand_at))))
 
-    def _log(self, records: Batch, rank: int, n_pairs: int, surprise: float) -> int:
+    def _commit(self, records: Batch, n_pairs: int, apply: Callable[[], Float32Array | None]) -> int:
+        """Apply, log and sync; returns the LSN. `apply` returns the surprise per pair, if there is such a thing.
+
+        State and log differ in between, so whatever breaks that off (an interrupt too) breaks the session. Only an
+        `EmmError` out of `apply` is a refusal: it was raised before anything changed.
+        """
+        writer = self.require_writable()
+        rank = self.parameters.rank
+        applied = False
         try:
-            self.lsn = self.require_writable().append(records, rank=rank, n_pairs=n_pairs, surprise=surprise)
+            surprise = apply()
+            applied = True
+            mean = 0.0 if surprise is None or not len(surprise) else float(np.mean(surprise, dtype=np.float64))
+            mean = min(mean, float(np.finfo(np.float32).max))
+            self.lsn = writer.append(records, rank=rank, n_pairs=n_pairs, surprise=mean)
         except BaseException as error:
-            self._broken = f"this handle can no longer be used, its last write failed: {error}"
+            if applied or not isinstance(error, EmmError):
+                self._broken = f"this handle can no longer be used, its last write failed: {error!r}"
             raise
         return self.lsn
 
-    def _split(self, kind: RecordType, batch: PairBatch) -> list[tuple[RecordType, bytes]]:
+    def _apply(self, kind: RecordType, batches: Sequence[PairBatch]) -> Float32Array:
+        """Surprise per pair. The kernel takes one batch whole or not at all; this makes it so for several."""
+        replayer = self.replayer if len(batches) == 1 else self.replayer.copy()
+        found = [replayer.apply_pairs(kind, batch) for batch in batches]
+        self.replayer = replayer
+        return np.concatenate([each for each in found if each is not None] or [np.empty(0, np.float32)])
+
+    def _split(self, kind: RecordType, batch: PairBatch) -> list[PairBatch]:
+        """The batch in parts that fit a record each."""
         key_dim, dim = self.parameters.key_dim, self.parameters.dim
         step = pairs_per_record(kind, key_dim, dim)
         if step == 0:
@@ -128,9 +154,7 @@ class Session:
             )
         if kind is RecordType.FORGET and len(batch) > step:  # its keys are deflated together, so they share a record
             raise LimitError("too many keys for one forget", rule="S-3", expected=f"at most {step}", found=len(batch))
-        return [
-            (kind, encode_pairs(kind, batch.rows(slice(start, start + step)))) for start in range(0, len(batch), step)
-        ]
+        return [batch.rows(slice(start, start + step)) for start in range(0, len(batch), step)]
 
     # --- snapshots ------------------------------------------------------------------------------
 
@@ -149,18 +173,20 @@ class Session:
         """Replace the state by one solved anew from pairs, durably; returns the generation published."""
         self.require_writable()
         resolved.expand_at = self.replayer.expand_at
-        self.replayer = resolved
-        return self._publish(Origin.RESOLVE)
+        return self._publish(Origin.RESOLVE, resolved)
 
-    def _publish(self, origin: Origin) -> int:
+    def _publish(self, origin: Origin, resolved: Replayer | None = None) -> int:
         """Seal the segment, publish the state as the next generation, prune."""
         writer = self.require_writable()
         generation = self._generation_last + 1
+        if generation > NUMBER_MAX:
+            raise LimitError("the memory has used up its generations", rule="H-10", expected=NUMBER_MAX)
         floor = self._floor_generation if origin is Origin.CHECKPOINT else generation
         try:
+            self.replayer = resolved or self.replayer
             writer.seal()
             lineage = Lineage(
-                write_count=self.replayer.write_count,
+                write_count=min(self.replayer.write_count, WRITE_COUNT_MAX),
                 time_us=now_us(),
                 chain=writer.chain,
                 parent_sha256=self._snapshot_sha256,
@@ -170,16 +196,15 @@ class Session:
                 expand_at=self.replayer.expand_at,
                 origin=origin,
             )
-            self.snapshot = Snapshot(
-                self.state, generation, self.lsn, self.snapshot.uuid, lineage, self.snapshot.metadata
-            )
-            self._snapshot_sha256 = publish_snapshot(self.directory, self.snapshot)
+            snapshot = Snapshot(self.state, generation, self.lsn, self.snapshot.uuid, lineage, self.snapshot.metadata)
+            self._snapshot_sha256 = publish_snapshot(self.directory, snapshot)
+            self.snapshot = snapshot
+            self._generation_last, self._floor_generation = generation, floor
+            writer.floor_generation = floor
+            writer.logged_bytes = 0
         except BaseException as error:
-            self._broken = f"this handle can no longer be used, its last checkpoint failed: {error}"
+            self._broken = f"this handle can no longer be used, its last checkpoint failed: {error!r}"
             raise
-        self._generation_last, self._floor_generation = generation, floor
-        writer.floor_generation = floor
-        writer.logged_bytes = 0
         prune(self.directory)
         return generation
 
@@ -200,7 +225,7 @@ class Session:
         if self._broken == _CLOSED:
             return
         try:
-            if self._writer is not None and self._pid == os.getpid():
+            if self._writer is not None and not self.forked:
                 try:
                     if self._broken is None:
                         self.checkpoint()
@@ -208,9 +233,16 @@ class Session:
                     self._writer.close()
         finally:
             self._broken = _CLOSED
+            self._let_go()
             if self._lock is not None:
                 self._lock.release()
             self.directory.close()
+
+    def _let_go(self) -> None:
+        """Drop the arrays: a mapped snapshot stays open as long as anything points into it."""
+        nothing = np.empty((0, 0), np.float32)
+        self.replayer.state = MatrixState(self.parameters, nothing, None, self.state.flags)
+        self.snapshot = replace(self.snapshot, state=self.replayer.state)
 
     def _replayer(self, recovered: Recovered) -> Replayer:
         return Replayer(

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from emm.codec.header import decode_header
 from emm.codec.integrity import check_block
 from emm.codec.payload import decode_payload
-from emm.codec.snapshot import Head, Snapshot, decode_head, head_from_mirror, read_head, snapshot_chunks
-from emm.errors import EmmError, ExistsError, FencedError, FormatError
+from emm.codec.snapshot import (
+    Head,
+    Snapshot,
+    decode_head,
+    head_from_mirror,
+    read_head,
+    record_fault,
+    snapshot_chunks,
+)
+from emm.errors import EmmError, ExistsError, FencedError, FormatError, InputError
 from emm.layout import BLOCK_BYTES, HEADER, STATE_BYTES_MAX
 from emm.storage.names import snapshot_name
 from emm.vfs.protocol import Directory
@@ -114,6 +122,9 @@ def publish_snapshot(directory: Directory, snapshot: Snapshot) -> bytes:
 
     `FencedError` when the name is taken: another writer has published that generation.
     """
+    fault = record_fault(snapshot)
+    if fault is not None:  # published, it would be a generation that nobody can open
+        raise InputError(f"a snapshot cannot hold this: {fault[1]}", rule=fault[0])
     chunks = list(snapshot_chunks(snapshot))
     head = bytes(chunks[0])
     try:

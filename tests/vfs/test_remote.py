@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from emm.errors import ClosedError, EmmError, MissingError, StorageError, TruncatedError, UnsupportedError
-from emm.testing import ReadContract
+from emm.testing import FrozenDirectory, ReadContract
 from emm.vfs import Directory, RemoteDirectory, open_directory
 
 
@@ -130,6 +130,38 @@ def test_too_many_bytes_are_refused_too():
             call(RemoteDirectory(Flaky(b"the whole file"), "/bucket", "flaky://bucket"))
 
 
+class Remembering(fsspec.AbstractFileSystem):
+    """Lists from a cache until it is told to forget, as s3fs does."""
+
+    cachable = False
+
+    def __init__(self):
+        super().__init__()
+        self.truth = {"/bucket/a.emm": 1}
+        self.cache = None
+
+    def invalidate_cache(self, path=None):
+        self.cache = None
+
+    def ls(self, path, detail=True, **_):
+        self.cache = dict(self.truth) if self.cache is None else self.cache
+        return [{"name": name, "size": size, "type": "file"} for name, size in self.cache.items()]
+
+    def info(self, path, **_):
+        return next(entry for entry in self.ls("/bucket") if entry["name"] == path)
+
+
+def test_the_stores_own_cache_is_not_believed():
+    """Red when `invalidate_cache` is left out before a listing or a size."""
+    store = Remembering()
+    directory = RemoteDirectory(store, "/bucket", "remembering://bucket")
+    assert directory.list() == ["a.emm"] and directory.size("a.emm") == 1
+    store.truth |= {"/bucket/b.emm": 2}
+    assert directory.list() == ["a.emm", "b.emm"]
+    store.truth["/bucket/a.emm"] = 5
+    assert directory.size("a.emm") == 5
+
+
 def test_a_file_is_not_a_directory(directory):
     """Red when listing an object answers with the object itself, as fsspec does."""
     with pytest.raises(MissingError):
@@ -140,3 +172,14 @@ def test_subdirectories_are_not_listed(directory):
     """Red when entries of type directory are taken for files."""
     directory.filesystem.pipe_file(f"{directory.path}/sub.emm/b.emm", b"1")
     assert directory.list() == ["a.emm"]
+
+
+class TestFrozenContract(ReadContract):
+    """The directory that verify's tests damage is a right one itself."""
+
+    def fresh_directory(self) -> Directory:
+        return FrozenDirectory(None)
+
+    def place(self, directory: Directory, name: str, data: bytes) -> None:
+        assert isinstance(directory, FrozenDirectory)
+        directory._files = {**(directory._files or {}), name: data}

@@ -1,0 +1,1 @@
+"""Harnesses that attack the format with real processes; run them by `python -m emm_fuzz.<name>`."""

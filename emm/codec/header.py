@@ -109,19 +109,24 @@ def payload_regions(parameters: Parameters) -> tuple[Region, ...]:
     return tuple(regions)
 
 
+def payload_bytes(parameters: Parameters) -> int:
+    """Bytes of the payload before padding: the measure of a state's size (S-1)."""
+    last = payload_regions(parameters)[-1]
+    return last.offset + last.size
+
+
 def geometry(parameters: Parameters, metadata_bytes: int) -> Geometry:
     """Where everything lies in a snapshot of these parameters."""
-    regions = payload_regions(parameters)
-    payload_bytes = regions[-1].offset + regions[-1].size
-    n_blocks = -(-payload_bytes // BLOCK_BYTES)
+    size = payload_bytes(parameters)
+    n_blocks = -(-size // BLOCK_BYTES)
     table_offset = HEADER.size + LINEAGE.size
     metadata_offset = table_offset + n_blocks * BLOCK_ENTRY.size
     head_bytes = metadata_offset + metadata_bytes
     payload_offset = -(-head_bytes // PAYLOAD_ALIGNMENT_BYTES) * PAYLOAD_ALIGNMENT_BYTES
     mirror_offset = payload_offset + n_blocks * BLOCK_BYTES
     return Geometry(
-        regions,
-        payload_bytes,
+        payload_regions(parameters),
+        size,
         n_blocks,
         table_offset,
         metadata_offset,
@@ -237,22 +242,22 @@ def decode_header(data: bytes | memoryview, *, state_bytes_max: int = STATE_BYTE
         values["sha256"],
         values["version_minor"],
     )
-    payload_bytes = header.geometry.payload_bytes
-    if values["payload_bytes"] != payload_bytes:
+    size = payload_bytes(header.parameters)
+    if values["payload_bytes"] != size:
         raise FormatError(
             "the payload length does not follow from the shape",
             rule="H-11",
             offset=80,
-            expected=payload_bytes,
+            expected=size,
             found=values["payload_bytes"],
         )
-    if payload_bytes > state_bytes_max:
+    if size > state_bytes_max:
         raise LimitError(
             "the state is larger than this process allows",
             rule="S-1",
             offset=16,
             expected=f"at most {state_bytes_max} bytes",
-            found=payload_bytes,
+            found=size,
         )
     return header
 

@@ -31,6 +31,7 @@ from emm.layout import (
 from emm.state import Float32Array
 
 _FLOAT = np.dtype("<f4")
+_GATES = {RecordType.WRITE: 2, RecordType.UNLEARN: 1, RecordType.FORGET: 0}  # arrays of gates in a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Commit:
 
 def pair_bytes(kind: RecordType, key_dim: int, dim: int) -> int:
     """Bytes that one pair takes in a record of this type."""
-    gates = {RecordType.WRITE: 2, RecordType.UNLEARN: 1, RecordType.FORGET: 0}[kind]
+    gates = _GATES[kind]
     return 4 * (gates + key_dim + (0 if kind is RecordType.FORGET else dim))
 
 
@@ -132,7 +133,7 @@ def decode_pairs(record: JournalRecord, key_dim: int, dim: int) -> PairBatch:
         raise FormatError("a record's rank is not allowed", rule="J-13", offset=record.offset, found=rank)
     numbers = np.frombuffer(payload, _FLOAT, offset=PAIRS_HEADER.size)
     empty = np.empty(0, np.float32)
-    n_gates = {RecordType.WRITE: 2, RecordType.UNLEARN: 1, RecordType.FORGET: 0}[kind]
+    n_gates = _GATES[kind]
     gates = [numbers[i * n_pairs : (i + 1) * n_pairs] for i in range(n_gates)]
     body = numbers[n_gates * n_pairs :]
     keys = body[: n_pairs * key_dim].reshape(n_pairs, key_dim)
@@ -157,6 +158,13 @@ def _check_numbers(batch: PairBatch, offset: int) -> None:
         raise FormatError("a write gate is out of range", rule="J-15", offset=offset, expected="2^-10 to 32")
     if batch.decay_gates.size and not np.all((batch.decay_gates > 0) & (batch.decay_gates <= 1)):
         raise FormatError("a decay gate is out of range", rule="J-15", offset=offset, expected="(0, 1]")
+
+
+def count_pairs(record: JournalRecord) -> int:
+    """How many pairs (or keys) a record says it holds; 0 for one that holds none or is too short to say."""
+    if record.type not in _GATES or len(record.payload) < PAIRS_HEADER.size:
+        return 0
+    return int(PAIRS_HEADER.unpack(record.payload)["n_pairs"])
 
 
 def decode_commit(record: JournalRecord) -> Commit:

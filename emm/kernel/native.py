@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emm.kernel._native import ffi, lib  # type: ignore[import-not-found, unused-ignore]
+from emm.kernel._native import ffi, lib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from emm.kernel.checks import Refusal, Refused
 from emm.kernel.projection import Plan
 from emm.layout import DEFERRED_MAX, Rule

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm import kernel
-from emm.codec.header import parameter_fault
+from emm.codec.header import parameter_fault, payload_bytes
 from emm.codec.pairs import PairBatch
 from emm.errors import EmmError, InputError, LimitError
 from emm.layout import RANK_MULTIPLE, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Projection, RecordType, Rule
@@ -27,7 +27,6 @@ from emm.state import Float32Array, empty_state
 from emm.storage.checkpoint import KEEP_DEFAULT, Pruned
 from emm.storage.history import Progress
 from emm.storage.replay import Replayer
-from emm.storage.session import state_bytes
 
 _PAST = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN  # makes unlearn ask the journal about each pair
 
@@ -146,12 +145,12 @@ class Memory(Facts):
             raise InputError(f"that rank is not allowed: {fault[1]}", rule=fault[0])
         if rank <= self.rank:
             raise InputError("a memory's rank only grows", expected=f"above {self.rank}", found=rank)
-        if state_bytes(grown) > session.state_bytes_max:
+        if payload_bytes(grown) > session.state_bytes_max:
             raise LimitError(
                 "a state of that rank is larger than this process allows",
                 rule="S-1",
                 expected=f"at most {session.state_bytes_max} bytes",
-                found=state_bytes(grown),
+                found=payload_bytes(grown),
             )
 
     def _expand_bare(self, rank: int, pairs: object) -> int:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from emm import kernel
-from emm.codec.header import parameter_fault
+from emm.codec.header import parameter_fault, payload_bytes
 from emm.codec.lineage import Lineage
 from emm.codec.metadata import Metadata, encode_metadata
 from emm.codec.snapshot import Snapshot
@@ -27,7 +27,7 @@ from emm.memory.memory import Memory
 from emm.state import MatrixState, Parameters, empty_state
 from emm.storage.journal_writer import now_us
 from emm.storage.recovery import recover
-from emm.storage.session import Session, state_bytes
+from emm.storage.session import Session
 from emm.storage.snapshot_file import publish_snapshot
 from emm.vfs.resolve import Location, open_directory
 
@@ -73,12 +73,12 @@ def create(
     fault = parameter_fault(parameters)
     if fault is not None:
         raise InputError(f"a memory cannot have this shape: {fault[1]}", rule=fault[0])
-    if state_bytes(parameters) > STATE_BYTES_MAX:
+    if payload_bytes(parameters) > STATE_BYTES_MAX:
         raise LimitError(
             "a memory of that shape is larger than this process allows",
             rule="S-1",
             expected=f"at most {STATE_BYTES_MAX} bytes",
-            found=state_bytes(parameters),
+            found=payload_bytes(parameters),
         )
     threshold = expand_at_of(expand_at)
     return _publish_first(url, empty_state(parameters), Origin.CHECKPOINT, 0, threshold, metadata or {})

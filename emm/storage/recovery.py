@@ -18,7 +18,7 @@ from emm.layout import STATE_BYTES_MAX, Origin
 from emm.state import MatrixState
 from emm.storage.names import Listing, list_memory, segment_name, snapshot_name
 from emm.storage.replay import Replayer
-from emm.storage.segment_file import LoggedCommit, SegmentReader
+from emm.storage.segment_file import LoggedCommit, SegmentReader, could_be_torn
 from emm.storage.snapshot_file import LoadedSnapshot, load_snapshot, salvage_head
 from emm.vfs.protocol import Directory
 
@@ -282,6 +282,8 @@ class _Walk:
                 expected=f"commits up to {evidence}",
                 found=f"commits up to {self.lsn}",
             )
+        if not could_be_torn(damage):
+            raise damage
         self.torn = damage
 
 

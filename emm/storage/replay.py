@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from emm import kernel
-from emm.codec.header import parameter_fault, payload_regions
+from emm.codec.header import parameter_fault, payload_bytes
 from emm.codec.journal import JournalRecord
 from emm.codec.pairs import PairBatch, decode_expand, decode_pairs, decode_parameters
 from emm.errors import CorruptionError, FormatError, HistoryError, InputError, LimitError
@@ -117,8 +117,22 @@ class Replayer:
             surprise = kernel.unlearn(self.state, x, batch.values, batch.write_gates, written)
             self.write_count = max(0, self.write_count - len(batch))
             return surprise
+        self._require_room_to_forget(offset)
         kernel.forget(self.state, x)
         return None
+
+    def _require_room_to_forget(self, offset: int) -> None:
+        """S of A-16 is rank × rank; rules 0 and 1 hold no such matrix, so no header has vouched for its size (S-1)."""
+        parameters = self.state.parameters
+        size = payload_bytes(parameters) + 4 * parameters.rank**2
+        if self.state.gain is None and size > self._state_bytes_max:
+            raise LimitError(
+                "forgetting at this rank needs more than this process allows",
+                rule="S-1",
+                offset=offset,
+                expected=f"at most {self._state_bytes_max} bytes",
+                found=size,
+            )
 
     def expand(self, rank: int, offset: int = 0) -> None:
         """A bare expansion: more columns, no pairs."""
@@ -133,8 +147,7 @@ class Replayer:
                 expected=2 * old.rank,
                 found=rank,
             )
-        regions = payload_regions(grown)
-        size = regions[-1].offset + regions[-1].size
+        size = payload_bytes(grown)
         if size > self._state_bytes_max:
             raise LimitError(
                 "an expansion asks for more than this process allows",

@@ -18,8 +18,8 @@ from emm.codec.journal import (
     decode_segment_header,
     record_bytes,
 )
-from emm.codec.pairs import Commit, decode_commit
-from emm.errors import EmmError, FormatError, LimitError, TruncatedError
+from emm.codec.pairs import Commit, count_pairs, decode_commit
+from emm.errors import ChecksumError, EmmError, FormatError, LimitError, TruncatedError
 from emm.layout import BATCH_BYTES_MAX, RECORD_ALIGNMENT_BYTES, RECORD_HEADER, RECORD_MAGIC, SEGMENT_HEADER, RecordType
 from emm.storage.names import segment_name
 from emm.vfs.protocol import Directory
@@ -103,6 +103,8 @@ class SegmentReader:
         end = min(self.size, previous_bytes) if previous_bytes else self.size
         while offset < end:
             try:
+                if self.sealed:
+                    raise FormatError("bytes follow the seal", rule="J-11", offset=offset)
                 record = self._record_at(offset)
                 self._check_order(record, batch)
                 batch_bytes += record.size
@@ -115,14 +117,8 @@ class SegmentReader:
                         found=batch_bytes,
                     )
                 commit = decode_commit(record) if record.type is RecordType.COMMIT else None
-                if commit is not None and commit.n_records != len(batch):
-                    raise FormatError(
-                        "a commit's count is not its batch's",
-                        rule="J-11",
-                        offset=offset,
-                        expected=commit.n_records,
-                        found=len(batch),
-                    )
+                if commit is not None:
+                    _check_counts(commit, batch, offset)
             except FormatError as error:
                 self.damage = error
                 error.located(self.path)
@@ -158,8 +154,6 @@ class SegmentReader:
     def _check_order(self, record: JournalRecord, batch: list[JournalRecord]) -> None:
         between = record.type in (RecordType.MARK, RecordType.SEAL)
         expected = self.last_lsn if between else self.last_lsn + 1
-        if self.sealed:
-            raise FormatError("a record follows the seal", rule="J-11", offset=record.offset)
         if record.lsn != expected or (between and batch) or (record.type is RecordType.COMMIT and not batch):
             raise FormatError(
                 "a record is out of order",
@@ -205,3 +199,30 @@ class SegmentReader:
 
     def _stated_size(self, offset: int) -> int:
         return record_bytes(decode_record_header(self._read(offset, RECORD_HEADER.size), offset)[3])
+
+
+def could_be_torn(damage: FormatError) -> bool:
+    """True for bytes that a dying writer can leave (R-6): cut short, not arrived, or a batch without its commit.
+
+    A record whose CRCs fit and which breaks another rule was written so, and is no torn tail.
+    """
+    return isinstance(damage, (TruncatedError, ChecksumError)) or damage.rule == "J-6"
+
+
+def _check_counts(commit: Commit, batch: list[JournalRecord], offset: int) -> None:
+    if commit.n_records != len(batch):
+        raise FormatError(
+            "a commit's count is not its batch's",
+            rule="J-11",
+            offset=offset,
+            expected=commit.n_records,
+            found=len(batch),
+        )
+    if commit.n_pairs != (n_pairs := sum(map(count_pairs, batch))):
+        raise FormatError(
+            "a commit counts other pairs than its batch holds",
+            rule="J-16",
+            offset=offset,
+            expected=commit.n_pairs,
+            found=n_pairs,
+        )

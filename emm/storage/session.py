@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from emm.codec.header import NUMBER_MAX, payload_regions
+from emm.codec.header import NUMBER_MAX, payload_bytes
 from emm.codec.journal import PAYLOAD_BYTES_MAX
 from emm.codec.lineage import Lineage
 from emm.codec.pairs import PairBatch, encode_expand, encode_pairs, encode_parameters, pair_bytes, pairs_per_record
@@ -166,7 +166,7 @@ class Session:
         return self._publish(Origin.CHECKPOINT)
 
     def checkpoint_if_due(self) -> None:
-        if checkpoint_due(self.require_writable().logged_bytes, state_bytes(self.parameters)):
+        if checkpoint_due(self.require_writable().logged_bytes, payload_bytes(self.parameters)):
             self.checkpoint()
 
     def install_resolved(self, resolved: Replayer) -> int:
@@ -251,9 +251,3 @@ class Session:
             expand_at=recovered.expand_at,
             state_bytes_max=self.state_bytes_max,
         )
-
-
-def state_bytes(parameters: Parameters) -> int:
-    """Bytes of the state's payload, unpadded."""
-    last = payload_regions(parameters)[-1]
-    return last.offset + last.size

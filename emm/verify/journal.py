@@ -13,6 +13,7 @@ from typing import Any
 
 from emm.errors import FormatError, LimitError, NotEmmError, UnsupportedError
 from emm.layout import SEGMENT_HEADER
+from emm.storage.segment_file import could_be_torn
 from emm.verify.continuity import ContinuityCheck
 from emm.verify.evidence import NOTHING_TOUCHED, Evidence
 from emm.verify.finding import Finding, finding, from_error
@@ -103,11 +104,11 @@ class JournalCheck:
             yield self._commits_gone(segment, end)
         elif end is not None:
             yield from self._after_the_end(segment, end, follower)
-        elif segment.damage is not None and last:
+        elif segment.damage is not None and last and could_be_torn(segment.damage):
             yield _unparsed("torn-tail", segment, segment.damage, lsns=(segment.live_last + 1, None))
         elif segment.damage is not None:
-            repair = self.evidence.beyond(segment.number)
-            lsns = (segment.live_last + 1, None)
+            repair = NOTHING_TOUCHED if segment.sealed else self.evidence.beyond(segment.number)
+            lsns = None if segment.sealed else (segment.live_last + 1, None)
             yield _unparsed("record-damaged", segment, segment.damage, lsns=lsns, repair=repair)
         if last and segment.damage is None and not segment.sealed and self._end(segment, None) is None:
             proven = self.evidence.proven_lsn

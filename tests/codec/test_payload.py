@@ -170,3 +170,14 @@ def test_any_bytes_give_scalars_or_a_format_error(data: bytes) -> None:
         assert error.rule == "P-4"
     else:
         assert 0 <= gain.count < 16 and gain.signs >> gain.count == 0
+
+
+def test_a22_digest_is_sha256_of_the_parameters_and_the_unpadded_payload() -> None:
+    """Red when a field is added to, or dropped from, what the digest covers."""
+    made = empty_state(Parameters(dim=3, key_dim=20, rank=16, rule=Rule.GATED_DELTA, seed=5, ridge=0.5))
+    made.matrix[...] = np.arange(48, dtype=np.float32).reshape(3, 16)
+    fields = struct.pack("<QIIIBBxxQf", 9, 3, 20, 16, 1, 1, 5, 0.5)
+    payload = struct.pack("<48f", *range(48))
+    assert state_digest(made, 9) == hashlib.sha256(b"EMMDIGEST4\0" + fields + payload).digest()
+    made.flags |= Flag.DECAYED
+    assert state_digest(made, 9) == hashlib.sha256(b"EMMDIGEST4\0" + fields + payload).digest()

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import emm
-from emm.codec.journal import SegmentHeader, encode_record, next_chain
-from emm.codec.pairs import Commit
+from emm.codec.journal import JournalRecord, SegmentHeader, encode_record, next_chain
+from emm.codec.pairs import Commit, count_pairs
 from emm.codec.payload import state_digest
 from emm.layout import RecordType
 from emm.storage.recovery import Recovered, recover
@@ -91,21 +91,26 @@ def forge_segment(
     *,
     synced: int | None = None,  # what every record says was synced; None: the commit before
     tail: Iterable[tuple[RecordType, int]] = (),  # marks and seals, with their LSN
-    n_pairs: int = 2,
+    n_pairs: int | None = None,  # what every commit counts; None: what its records hold
 ) -> bytes:
     """A segment with valid checksums and chain, whatever its records say."""
     data = bytearray(header.encode())
     chain, lsn = header.chain, header.first_lsn - 1
     for records in batches:
         lsn += 1
-        commit = Commit(1000 + lsn, len(records), n_pairs, 0.0, bytes(32))
+        counted = sum(_pairs_in(*record) for record in records) if n_pairs is None else n_pairs
+        commit = Commit(1000 + lsn, len(records), counted, 0.0, bytes(32))
         chain = next_chain(chain, [(kind, lsn, payload) for kind, payload in records], commit.encode())
-        payload = Commit(1000 + lsn, len(records), n_pairs, 0.0, chain).encode()
+        payload = Commit(1000 + lsn, len(records), counted, 0.0, chain).encode()
         for kind, body in [*records, (RecordType.COMMIT, payload)]:
             data += encode_record(kind, lsn, lsn - 1 if synced is None else min(synced, lsn), body, header.uuid)
     for kind, at in tail:
         data += encode_record(kind, at, at, b"", header.uuid)
     return bytes(data)
+
+
+def _pairs_in(kind: RecordType, payload: bytes) -> int:
+    return count_pairs(JournalRecord(kind, 1, 0, payload))
 
 
 def bodies(logged: Iterable[LoggedCommit]) -> list[Records]:

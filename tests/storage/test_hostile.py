@@ -237,7 +237,7 @@ def test_journal_of_many_tiny_commits_is_read_in_linear_time(contents: dict[str,
     seconds = []
     for n in (2000, 8000):
         many = [*bodies(logged), *[[(RecordType.PARAMETERS, encode_parameters(0.5))]] * n]
-        made = {**first, segment_name(1): forge_segment(reader.header, many, n_pairs=0)}
+        made = {**first, segment_name(1): forge_segment(reader.header, many)}
         started = time.perf_counter()
         assert read(made).lsn == n + len(logged)
         seconds.append(time.perf_counter() - started)

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import emm
+from emm.codec.integrity import crc32
+from emm.codec.journal import encode_record
 from emm.codec.lineage import Lineage
 from emm.codec.pairs import encode_expand, encode_parameters
 from emm.codec.snapshot import decode_snapshot, encode_snapshot
@@ -26,6 +28,7 @@ from emm.errors import (
     MissingError,
     NotEmmError,
     StorageError,
+    UnsupportedError,
 )
 from emm.layout import Origin, RecordType
 from emm.state import empty_state
@@ -426,8 +429,6 @@ def test_j12_commits_cannot_be_swapped_or_left_out(crashed: tuple[dict[str, byte
     "case", ["count", "commit alone", "mark in a batch", "after seal", "mark of another lsn", "lsn jump"]
 )
 def test_j11_order_of_records_in_a_segment(crashed: tuple[dict[str, bytes], list[str]], case: str) -> None:
-    from emm.codec.journal import encode_record
-
     contents, _ = crashed
     reader, logged = commits(contents)
     uuid, write = reader.uuid, logged[0].records[0].payload
@@ -448,14 +449,53 @@ def test_j11_order_of_records_in_a_segment(crashed: tuple[dict[str, bytes], list
         "lsn jump": [(RecordType.WRITE, 7, 5, write), (RecordType.COMMIT, 7, 5, _commit(1))],
     }
     tail = b"".join(encode_record(*each, uuid) for each in tails[case])
-    found = read({**contents, WAL: contents[WAL] + tail})
-    assert found.lsn == 5 and found.torn is not None and found.torn.rule == "J-11", case
+    refused({**contents, WAL: contents[WAL] + tail}, "J-11", FormatError)
 
 
 def _commit(n_records: int) -> bytes:
     from emm.codec.pairs import Commit
 
     return Commit(0, n_records, 2, 0.0, bytes(32)).encode()
+
+
+def test_r6_record_of_an_unknown_type_in_the_tail_is_refused_not_fenced(
+    crashed: tuple[dict[str, bytes], list[str]],
+) -> None:
+    """Red when any damage beyond the last proof counts as torn: a later version's commit was then dropped for good."""
+    contents, _ = crashed
+    reader, _ = commits(contents)
+    record = bytearray(encode_record(RecordType.WRITE, 6, 5, b"from 4.1", reader.uuid))
+    record[4:6] = (99).to_bytes(2, "little")
+    record[28:32] = crc32(bytes(record[:28])).to_bytes(4, "little")
+    record[-4:] = crc32(reader.uuid, bytes(record[:-4])).to_bytes(4, "little")
+    refused({**contents, WAL: contents[WAL] + bytes(record)}, "J-8", UnsupportedError)
+
+
+def test_j11_bytes_after_a_seal_are_no_torn_tail(crashed: tuple[dict[str, bytes], list[str]]) -> None:
+    """Red when the seal does not end the reading: a writer seals last, so nothing it left can follow."""
+    contents, _ = crashed
+    seal = encode_record(RecordType.SEAL, 5, 5, b"", commits(contents)[0].uuid)
+    assert read({**contents, WAL: contents[WAL] + seal}).torn is None
+    refused({**contents, WAL: contents[WAL] + seal + bytes(8)}, "J-11", FormatError)
+
+
+def test_j16_commit_counts_the_pairs_of_its_batch(crashed: tuple[dict[str, bytes], list[str]]) -> None:
+    """Red when `n_pairs` is taken on trust: the history would then tell of pairs that are not there."""
+    contents, _ = crashed
+    reader, logged = commits(contents)
+    tail = [(RecordType.SEAL, len(logged))]
+    refused({**contents, WAL: forge_segment(reader.header, bodies(logged), tail=tail, n_pairs=3)}, "R-6")
+
+
+def test_s1_forgetting_counts_the_matrix_that_the_state_does_not_hold(tmp_path: Path) -> None:
+    """Red when only the payload is bounded: under rules 0 and 1 a forget needs rank × rank numbers more."""
+    with emm.create(tmp_path / "m", dim=2, rank=1024, key_dim=1024, rule="gated-delta") as memory:
+        memory.forget(np.ones((1, 1024), np.float32) / 32)
+    contents = {name: data for name, data in files(tmp_path / "m").items() if not name.endswith("2.emm")}
+    with pytest.raises(LimitError) as caught:
+        recover(FrozenDirectory(contents), state_bytes_max=1 << 20)
+    assert caught.value.rule == "S-1"
+    assert recover(FrozenDirectory(contents), state_bytes_max=1 << 23).lsn == 1
 
 
 # --- records that cannot be replayed -------------------------------------------------------------

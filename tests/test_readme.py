@@ -38,6 +38,12 @@ def test_the_examples_run_and_print_what_the_page_shows(tmp_path):
     assert len(shown) >= 6
     for command, expected in zip(shown[::2], shown[1::2], strict=True):
         done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert shape(done.stdout + done.stderr) == shape(expected), command

@@ -20,7 +20,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_console_scripts_resolve() -> None:
-    assert set(PROJECT["scripts"]) == {"emm", "emm-verify", "emm-inspect"}
+    assert set(PROJECT["scripts"]) == {"emm", "emm-verify", "emm-inspect", "emm-conformance"}
     for target in PROJECT["scripts"].values():
         module, _, function = target.partition(":")
         assert callable(getattr(import_module(module), function))

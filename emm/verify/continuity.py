@@ -78,6 +78,11 @@ class ContinuityCheck:
         if not segments:
             return
         heads = [each.head for each in self.evidence.snapshots if each.head is not None]
+        if heads and heads[-1].lineage.segment_next < segments[0].number:
+            first, last = heads[-1].lineage.segment_next, segments[0].number - 1
+            stated = segments[0].header
+            lsns = (heads[-1].header.lsn + 1, None if stated is None else stated.first_lsn - 1)
+            yield self._missing_segments(first, last, lsns, None)
         last = max((head.lineage.segment_next - 1 for head in heads), default=0)
         if last > segments[-1].number:
             lsn = max(head.header.lsn for head in heads)
@@ -132,7 +137,10 @@ class ContinuityCheck:
             )
         for segment in self.evidence.segments:
             stated = segment.header if segment.header_error is None else None
-            if stated is None or segment.number != lineage.segment_next or stated.first_lsn == header.lsn + 1:
+            if stated is None or segment.number != lineage.segment_next:
+                continue
+            rank = header.parameters.rank
+            if (stated.first_lsn, stated.rank) == (header.lsn + 1, rank):
                 continue
             yield finding(
                 "log-contradicted",
@@ -141,7 +149,7 @@ class ContinuityCheck:
                 file=segment.file,
                 offset=SEGMENT_HEADER.offset("first_lsn"),
                 lsns=(min(stated.first_lsn, header.lsn + 1), None),
-                expected=f"first lsn {header.lsn + 1}",
-                found=f"first lsn {stated.first_lsn}",
+                expected=f"first lsn {header.lsn + 1}, rank {rank}",
+                found=f"first lsn {stated.first_lsn}, rank {stated.rank}",
                 repair=self.evidence.beyond(segment.number),
             )

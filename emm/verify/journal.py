@@ -72,8 +72,8 @@ class JournalCheck:
         code = "segment-header-damaged"
         if isinstance(error, UnsupportedError):
             code, repair = "unsupported", None
-        elif error.rule == "N-2":
-            code = "wrong-name"
+        elif error.rule == "N-2":  # whose records these are, and where the right ones went, cannot be told
+            code, repair = "wrong-name", self.evidence.beyond(segment.number)
         elif error.rule == "J-5" and error.offset == _UUID_OFFSET:
             code = "foreign-file"
         elif isinstance(error, NotEmmError) and not self.evidence.snapshots and len(self.evidence.segments) == 1:

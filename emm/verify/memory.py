@@ -197,6 +197,7 @@ def _foreign(snapshots: list[SnapshotCheck], uuid: bytes | None) -> Iterator[Fin
             yield finding(
                 "foreign-file",
                 "the snapshot belongs to another memory",
+                rule="N-6",
                 file=each.file,
                 offset=64,
                 expected=uuid.hex(),

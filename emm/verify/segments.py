@@ -70,11 +70,14 @@ class SegmentScan:
         opened = [self._open(number) for number in numbers]
         for index, (segment, reader) in enumerate(opened):
             follower = opened[index + 1][0] if index + 1 < len(opened) else None
-            boundary = follower.header.first_lsn if follower is not None and follower.header is not None else None
+            stated = follower.header if follower is not None else None
+            boundary = stated.first_lsn if stated is not None else None
+            adjacent = stated is not None and stated.segment == segment.number + 1
+            previous_bytes = stated.previous_bytes if stated is not None and adjacent else 0
             if reader is None and segment.header_error is not None and self.uuid is not None:
                 reader = self._rebuild(segment, self.uuid)
             if reader is not None:
-                self._read(segment, reader, boundary, interest)
+                self._read(segment, reader, boundary, previous_bytes, interest)
             yield segment
 
     def _open(self, number: int) -> tuple[Segment, SegmentReader | None]:
@@ -119,7 +122,9 @@ class SegmentScan:
             pass
         return None
 
-    def _read(self, segment: Segment, reader: SegmentReader, boundary: int | None, interest: set[int]) -> None:
+    def _read(
+        self, segment: Segment, reader: SegmentReader, boundary: int | None, previous_bytes: int, interest: set[int]
+    ) -> None:
         chain = reader.header.chain
         rank = reader.header.rank
         first_lsn = reader.header.first_lsn
@@ -127,7 +132,7 @@ class SegmentScan:
             self.chains.setdefault(first_lsn - 1, chain)
         segment.live_last = first_lsn - 1
         try:
-            for logged in reader.commits():
+            for logged in reader.commits(previous_bytes):  # what lies beyond proves nothing
                 live = boundary is None or logged.lsn < boundary
                 self.commits += 1
                 if live:

@@ -66,15 +66,17 @@ class SnapshotCheck(PayloadCheck):
 
     def _check_from_end(self, size: int, error: FormatError) -> Iterator[Finding]:
         """The first 128 bytes are not a header: perhaps the last 128 are."""
+        looks_like_emm = not isinstance(error, NotEmmError)
         try:
             if size < 2 * HEADER.size:
                 raise error
             last = self._read(size - HEADER.size, HEADER.size)
             header = decode_header(last, state_bytes_max=self.options.state_bytes_max)
+            looks_like_emm = True  # something was put before it, or cut out (S-7: a sign of EMM)
             if header.geometry.file_bytes != size:
                 raise error
         except FormatError:
-            if isinstance(error, NotEmmError):
+            if not looks_like_emm:
                 yield from_error("not-emm", error, file=self.file)
             else:
                 yield from_error("header-damaged", error, file=self.file, offset=0, length=HEADER.size)

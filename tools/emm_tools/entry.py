@@ -40,3 +40,8 @@ def emm_verify() -> None:
 def emm_inspect() -> None:
     """`emm-inspect`: tell what is in a memory, as text, JSON or a picture."""
     _run("emm_tools.inspect_command", "inspect_command", "emm-inspect")
+
+
+def emm_conformance() -> None:
+    """`emm-conformance`: run another reader over the conformance vectors."""
+    _run("emm_tools.conformance_command", "conformance_command", "emm-conformance")

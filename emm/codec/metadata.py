@@ -43,7 +43,7 @@ def decode_metadata(data: bytes) -> Metadata:
             data.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_float=_refuse_float,
-            parse_constant=_refuse_float,
+            parse_constant=_refuse_constant,
             parse_int=_bounded_int,
         )
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -130,10 +130,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> Metadata:
 
 
 def _refuse_float(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is not an integer")
+    raise FormatError("metadata holds a number that is not an integer", rule="M-4", found=text[:20])
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _bounded_int(text: str) -> int:
-    if len(text) > 17:
-        raise ValueError("an integer is beyond 2^53")
+    if len(text) > 17:  # before int() spends time on it
+        raise FormatError("metadata holds an integer beyond 2^53", rule="M-4", found=text[:20] + "…")
     return int(text)

@@ -55,9 +55,10 @@ class SegmentReader:
     proven_lsn: int = field(init=False, default=0)  # largest proof among the valid records
     sealed: bool = field(init=False, default=False)
     damage: FormatError | None = field(init=False, default=None)  # why reading stopped before the end of the file
+    _end: int = field(init=False)  # where what the segment says ends: its size, or the next one's `previous_bytes`
 
     def __post_init__(self) -> None:
-        self.size = self.directory.size(self.name)
+        self.size = self._end = self.directory.size(self.name)
         try:
             self.header = decode_segment_header(self._read(0, min(SEGMENT_HEADER.size, self.size)))
             if self.header.segment != self.segment:
@@ -100,8 +101,8 @@ class SegmentReader:
         batch: list[JournalRecord] = []
         batch_bytes = 0
         offset = SEGMENT_HEADER.size
-        end = min(self.size, previous_bytes) if previous_bytes else self.size
-        while offset < end:
+        self._end = min(self.size, previous_bytes) if previous_bytes else self.size
+        while offset < self._end:
             try:
                 if self.sealed:
                     raise FormatError("bytes follow the seal", rule="J-11", offset=offset)
@@ -170,13 +171,14 @@ class SegmentReader:
     def evidence_beyond(self, offset: int) -> int:
         """The largest LSN that any valid record at or after `offset` proves durable; 0 for none.
 
-        Looks at every 8-byte step (J-19). A record's own LSN is no proof; what it says was synced is.
+        Looks at every 8-byte step (J-19), up to the `previous_bytes` that `commits` was given (R-11). A record's own
+        LSN is no proof; what it says was synced is.
         """
         budget = _RESYNC_FACTOR * self.size + _WINDOW_BYTES
         best = 0
         position = -(-offset // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES
-        while position < self.size:
-            window = self._read(position, min(_WINDOW_BYTES, self.size - position))
+        while position < self._end:
+            window = self._read(position, min(_WINDOW_BYTES, self._end - position))
             found = window.find(_MAGIC_BYTES)
             while found >= 0:
                 if found % RECORD_ALIGNMENT_BYTES == 0:

@@ -81,9 +81,14 @@ def test_m3_brackets_in_strings_do_not_count() -> None:
     assert decode_metadata(encode_metadata(value)) == value
 
 
-@pytest.mark.parametrize("number", [b"1.0", b"1e3", b"NaN", b"Infinity", b"-Infinity", b"1E400", b"9" * 5000])
+@pytest.mark.parametrize("number", [b"1.0", b"1e3", b"1E400", b"9" * 5000])
 def test_m4_a_file_with_other_numbers_than_integers_is_refused(number: bytes) -> None:
-    refused_bytes(b'{"a":' + number + b"}", "M-1")
+    refused_bytes(b'{"a":' + number + b"}", "M-4")
+
+
+@pytest.mark.parametrize("name", [b"NaN", b"Infinity", b"-Infinity"])
+def test_m1_names_that_are_not_json_are_refused(name: bytes) -> None:
+    refused_bytes(b'{"a":' + name + b"}", "M-1")
 
 
 def test_m4_integers_are_bounded() -> None:

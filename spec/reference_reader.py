@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Reference reader of the EMM v4 storage format, made from the specification (emm-v4.md) alone.
 
-    python3 reference_reader.py MEMORY_DIRECTORY_OR_SNAPSHOT [--replay-from-oldest] [--max-state BYTES]
+    python3 reference_reader.py MEMORY_DIRECTORY_OR_FILE [--no-replay-from-oldest] [--max-state BYTES]
     python3 reference_reader.py --self-test
 
 It checks every rule that concerns bytes (H, L, T, M, P, J, R, N, S), recovers as section 5 says, replays the
-journal with the arithmetic of section 7 and prints one JSON object. It never writes. Slow and obvious by intent.
+journal with the arithmetic of section 7 and prints one JSON object. Of a segment by itself it checks what needs no
+snapshot. It plans no repairs: "damaged" is its word for both kinds. It never writes. Slow and obvious by intent.
 
-Exit status: 0 clean or clean-unsealed, 4 damaged, 5 refused, 6 torn-or-damaged-tail, 10 missing.
+Exit status: 0 clean or clean-unsealed, 4 damaged, 5 refused, 6 torn-or-damaged-tail or indeterminate, 10 missing.
 
 Layout of this file: numbers (A-1 to A-4), keys (A-6 to A-8), the state (A-9 to A-22), snapshots (H, L, T, M, P),
-segments (J), recovery (R), the command line. Rules are cited where they are checked.
+segments (J), recovery (R), one segment by itself, the command line. Rules are cited where they are checked.
 """
 
 from __future__ import annotations
@@ -31,14 +32,24 @@ from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 SNAPSHOT_MAGIC, SEGMENT_MAGIC, RECORD_MAGIC = b"\x89EMM\r\n\x1a\n", b"\x89EMJ\r\n\x1a\n", b"EMJR"
 BLOCK, PAGE, MAX_RECORD, MAX_BATCH = 65536, 4096, 16 << 20, 256 << 20
+MAX_STATE = 1 << 30  # S-1, as in a verify
 OUTER_PRODUCT, GATED_DELTA, PRECONDITIONED = 0, 1, 2
 DECAYED, BARE_EXPANDED, FORGOTTEN, FOREIGN_PAIRS = 1, 2, 4, 8
 WRITE, UNLEARN, FORGET, EXPAND, PARAMETERS, COMMIT, MARK, SEAL = range(1, 9)
 CHECKPOINT = 0
-EXIT = {"clean": 0, "clean-unsealed": 0, "damaged": 4, "refused": 5, "torn-or-damaged-tail": 6, "missing": 10}
+EXIT = {
+    "clean": 0,
+    "clean-unsealed": 0,
+    "damaged": 4,
+    "refused": 5,
+    "torn-or-damaged-tail": 6,
+    "indeterminate": 6,
+    "missing": 10,
+}
 
 HEADER, LINEAGE = struct.Struct("<8sHHIIIIBBBBQfIQQ16sQ32sII"), struct.Struct("<Qq32s32s16s16sQQfB27s")
 GAIN = struct.Struct("<ffIId40s")
@@ -285,8 +296,8 @@ class State:
         alpha: float,
         beta: float,
         unlearn_rank: int | None = None,
-    ) -> float:
-        """A-11 (and A-14 when `unlearn_rank` is given, beta already negated). Returns A-15's surprise."""
+    ) -> None:
+        """A-11 (and A-14 when `unlearn_rank` is given, beta already negated)."""
         x, q = self.input(key, unlearn_rank)
         if alpha != 1.0:
             self.flags |= DECAYED
@@ -294,24 +305,18 @@ class State:
             if self.rule == PRECONDITIONED:
                 self.decay(alpha)
         if q == 0.0:
-            return 0.0
+            return
         if self.rule == OUTER_PRODUCT:  # A-12
             self.add_to_m([fl(beta * v) for v in value], x)
-            return 0.0
+            return
         if self.rule == GATED_DELTA:
             eta = fl(beta / q)
             g: array | None = floats(eta * v for v in x)
             demand(finite(g), "a number of g is not finite")
         else:
             g = self.gain(x, q, beta, unlearn_rank is not None)
-        if g is None:
-            return 0.0
-        e = floats(v - dot(row, x) for v, row in zip(value, self.M, strict=True))
-        self.add_to_m(e, g)
-        squares = 0.0
-        for v in e:
-            squares += v * v
-        return fl(math.sqrt(squares))
+        if g is not None:
+            self.add_to_m(floats(v - dot(row, x) for v, row in zip(value, self.M, strict=True)), g)
 
     def decay(self, alpha: float) -> None:
         """A-13 step 1."""
@@ -399,9 +404,8 @@ class State:
         if self.rule == PRECONDITIONED:
             self.clear_gains()
 
-    def apply(self, kind: int, payload: bytes) -> list[float]:
-        """One record of types 1 to 5, already checked. Returns the surprises of its pairs."""
-        surprises: list[float] = []
+    def apply(self, kind: int, payload: bytes) -> None:
+        """One record of types 1 to 5, already checked."""
         if kind == EXPAND:
             self.expand(struct.unpack_from("<I", payload)[0])
         elif kind == PARAMETERS:
@@ -417,13 +421,11 @@ class State:
             demand(kind != UNLEARN or self.rule == PRECONDITIONED, "unlearn needs rule 2 (A-14)")
             for i in range(n if kind != FORGET else 0):
                 if kind == WRITE:
-                    demand(self.rule != GATED_DELTA or numbers[n + i] <= 1.0, "beta is above 1 under rule 1 (A-10)")
-                    surprises.append(self.write(keys[i], values[i], numbers[i], numbers[n + i]))
+                    self.write(keys[i], values[i], numbers[i], numbers[n + i])
                 else:
-                    surprises.append(self.write(keys[i], values[i], 1.0, -numbers[i], rank))
-                self.write_count += 1 if kind == WRITE else -1
+                    self.write(keys[i], values[i], 1.0, -numbers[i], rank)
+            self.write_count = max(0, self.write_count + {WRITE: n, UNLEARN: -n, FORGET: 0}[kind])  # L-6
         self.check_finite()
-        return surprises
 
 
 # ---------------------------------------------------------------- files
@@ -434,7 +436,8 @@ class Source:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
-        self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        need(stat.S_ISREG(os.lstat(path).st_mode), "N-1", 0, "not a regular file; links are not followed", self.name)
+        self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         status = os.fstat(self.fd)
         self.size = status.st_size
         if not stat.S_ISREG(status.st_mode):
@@ -484,8 +487,6 @@ def check_header(raw: bytes, at: int, max_state: int) -> Header:
     need(h.crc32 == zlib.crc32(raw[:124]), "H-2", at + 124, "the header's CRC-32 does not fit")
     need(h.version_major == 4, "H-3", at + 8, f"version {h.version_major} is not 4", kind="refused")
     need(h.flags & ~15 == 0, "H-4", at + 12, f"unknown flags {h.flags & ~15:#x}", kind="refused")
-    need(h.reserved_a == 0 and h.reserved_b == 0, "H-5", at + 31, "reserved bytes are not zero")
-    need(all(1 <= v <= 1 << 24 for v in (h.dim, h.key_dim, h.rank)), "H-6", at + 16, "a dimension out of range")
     need(
         h.dtype == 1 and h.rule <= 2 and h.projection <= 1,
         "H-8",
@@ -493,6 +494,8 @@ def check_header(raw: bytes, at: int, max_state: int) -> Header:
         f"unknown dtype {h.dtype}, rule {h.rule} or projection {h.projection}",
         kind="refused",
     )
+    need(h.reserved_a == 0 and h.reserved_b == 0, "H-5", at + 31, "reserved bytes are not zero")
+    need(all(1 <= v <= 1 << 24 for v in (h.dim, h.key_dim, h.rank)), "H-6", at + 16, "a dimension out of range")
     need(rank_allowed(h.rank, h.key_dim, h.projection), "H-7", at + 24, f"rank {h.rank} is not allowed")
     need(2.0**-20 <= h.ridge <= 2.0**20, "H-9", at + 40, f"ridge is {h.ridge}")
     need(1 <= h.generation < 10**16, "H-10", at + 48, f"generation is {h.generation}")
@@ -508,6 +511,9 @@ def check_lineage(raw: bytes, h: Header, at: int) -> Lineage:
     floor = lineage.floor_generation
     need(not any(lineage.reserved), "L-1", at + 133, "reserved bytes are not zero")
     need(lineage.origin <= 5, "L-2", at + 132, f"unknown origin {lineage.origin}")
+    if h.generation == 1 and lineage.origin == CHECKPOINT:  # there is no older snapshot to rebuild it from
+        fresh = h.lsn == 0 and not any(lineage.chain + lineage.parent_sha256)
+        need(fresh, "L-2", at + 132, "the first generation of a new memory has no past")
     need(0.0 <= lineage.expand_at <= 1.0, "L-3", at + 128, f"expand_at is {lineage.expand_at}")
     need(1 <= floor <= h.generation, "L-4", at + 112, "floor_generation is not from 1 to the generation")
     need(lineage.origin == CHECKPOINT or floor == h.generation, "L-4", at + 112, "no checkpoint, but another floor")
@@ -526,6 +532,9 @@ def check_metadata(raw: bytes, at: int) -> None:
     def integer(text: str) -> int:
         need(len(text) <= 17 and abs(int(text)) <= 1 << 53, "M-4", at, "a number beyond 2^53")
         return int(text)
+
+    def constant(text: str) -> float:
+        raise Broken("M-1", f"{text} is not JSON", offset=at)
 
     def no_float(text: str) -> float:
         raise Broken("M-4", f"{text[:20]} is no integer", offset=at)
@@ -547,7 +556,7 @@ def check_metadata(raw: bytes, at: int) -> None:
             object_pairs_hook=pairs,
             parse_int=integer,
             parse_float=no_float,
-            parse_constant=no_float,
+            parse_constant=constant,
         )
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
@@ -566,11 +575,19 @@ class Head:
     start: int  # of the payload
 
 
+def without_sign(src: Source) -> bool:
+    """S-7, H-1: neither starts as our files do (or as a truncated one), nor ends in a header as T-4 says."""
+    start = src.read(0, min(8, src.size))
+    if start in (SNAPSHOT_MAGIC, SEGMENT_MAGIC):
+        return False
+    if src.size < 128:
+        return not start or not any(magic.startswith(start) for magic in (SNAPSHOT_MAGIC, SEGMENT_MAGIC))
+    return src.read(src.size - 128, 8) != SNAPSHOT_MAGIC
+
+
 def read_head(src: Source, mirror: bool, max_state: int) -> Head:
     """One of the two heads, whole: H-, L- and M-rules. The mirror is found from the file's last 128 bytes."""
-    if src.size < 128:
-        cut = SNAPSHOT_MAGIC.startswith(src.read(0, min(8, src.size)))
-        raise Broken("H-1", "truncated snapshot" if cut else "not an EMM snapshot")
+    need(src.size >= 128, "H-1", 0, "truncated snapshot")
     at = src.size - 128 if mirror else 0
     raw = src.read(at, 128)
     h = check_header(raw, at, max_state)
@@ -596,20 +613,29 @@ def read_head(src: Source, mirror: bool, max_state: int) -> Head:
     return Head(h, lineage, table, metadata, start)
 
 
-def check_payload(head: Head, payload: bytes) -> None:
-    """P-4 to P-6. P is taken in binary64; the tolerance of P-5 hides its roundings."""
+def check_gain(head: Head, payload: bytes) -> None:
+    """P-4 and P-6."""
     h, at, row = head.header, head.start, 4 * head.header.rank
-    end = h.payload_bytes - (64 if h.rule == PRECONDITIONED else 0)
-    need(finite(array_of(payload[:end])), "P-5", at, "a number is not finite")
     if h.rule != PRECONDITIONED:
         return
+    end = h.payload_bytes - 64
     a, b, c, signs, trace, reserved = GAIN.unpack(payload[end:])
     prior = fl(1.0 / h.ridge)
     need(0.0 <= a <= 1.0 and 0.0 <= b <= prior * (1 + 2.0**-20), "P-4", at + end, "scale or leak out of range")
     need(c <= 15 and not signs >> c, "P-4", at + end + 8, "count or signs out of range")
     need(math.isfinite(trace) and trace >= 0.0 and not any(reserved), "P-4", at + end + 16, "gram_trace or reserved")
-    p_at, u_at = row * h.dim, row * (h.dim + h.rank)
-    need(not any(payload[u_at + c * row : end]), "P-6", at + u_at + c * row, "a row of U that is not in use is not +0")
+    free = row * (h.dim + h.rank + c)
+    need(not any(payload[free:end]), "P-6", at + free, "a row of U that is not in use is not +0")
+
+
+def check_numbers(head: Head, payload: bytes) -> None:
+    """P-5, which "valid" does not ask for. P is taken in binary64; the tolerance hides its roundings."""
+    h, at, row = head.header, head.start, 4 * head.header.rank
+    end = h.payload_bytes - (64 if h.rule == PRECONDITIONED else 0)
+    need(finite(array_of(payload[:end])), "P-5", at, "a number is not finite")
+    if h.rule != PRECONDITIONED:
+        return
+    p_at, prior = row * h.dim, fl(1.0 / h.ridge)
     for i in range(h.rank):
         column = b"".join(payload[p_at + j * row + 4 * i :][:4] for j in range(h.rank))
         need(
@@ -617,9 +643,9 @@ def check_payload(head: Head, payload: bytes) -> None:
         )
     state, p = State(h, head.lineage, payload), []
     for i in range(h.rank):
-        p.append([a * v for v in state.P[i]])
-        p[i][i] += b
-        for k in range(c):
+        p.append([state.a * v for v in state.P[i]])
+        p[i][i] += state.b
+        for k in range(state.c):
             t = state.sigma[k] * state.U[k][i]
             p[i] = [v - t * u for v, u in zip(p[i], state.U[k], strict=True)]
         need(0.0 < p[i][i] <= prior * (1 + 2.0**-10), "P-5", at + p_at + i * row, f"P[{i}][{i}] is {p[i][i]}")
@@ -637,15 +663,17 @@ class Snapshot:
     name: str
     number: int
     head: Head | None = None  # the first head that is whole
-    payload: bytes | None = None  # set when the snapshot can be used
+    payload: bytes | None = None  # set when the snapshot is valid
     findings: list[Broken] = field(default_factory=list)
 
 
-def load_snapshot(path: str, number: int | None, max_state: int) -> Snapshot:
-    """Everything that one file can show. Usable: head and blocks whole. A damaged mirror is a finding (T-4)."""
+def load_snapshot(path: str, number: int | None, max_state: int, member: bool) -> Snapshot:
+    """Everything that one file can show. A damaged mirror is a finding (T-4), and so are odd numbers (P-5)."""
     snapshot = Snapshot(os.path.basename(path), number or 0)
     try:
         with Source(path) as src:
+            # The page does not say what a sign is. Among the files of a memory, the name is taken for one.
+            need(member or not without_sign(src), "H-1", 0, "not EMM", kind="refused")
             try:
                 snapshot.head = read_head(src, False, max_state)
             except Broken as broken:
@@ -677,8 +705,13 @@ def read_body(src: Source, snapshot: Snapshot, number: int | None) -> None:
         parts.append(block)
     payload = b"".join(parts)
     need(not any(payload[h.payload_bytes :]), "P-2", head.start + h.payload_bytes, "padding that is not zero")
-    check_payload(head, payload[: h.payload_bytes])
-    snapshot.payload = payload[: h.payload_bytes]
+    payload = payload[: h.payload_bytes]
+    check_gain(head, payload)
+    snapshot.payload = payload
+    try:
+        check_numbers(head, payload)
+    except Broken as broken:
+        snapshot.findings.append(broken)
     found = src.read(end, len(mirror))
     differs = next((i for i, (x, y) in enumerate(zip(found, mirror, strict=True)) if x != y), None)
     need(differs is None, "T-4", end + (differs or 0), "head and mirror differ")
@@ -688,12 +721,22 @@ def read_body(src: Source, snapshot: Snapshot, number: int | None) -> None:
 
 
 @dataclass
+class Facts:
+    """What segments take from the memory's snapshots. None: not known, for a segment by itself."""
+
+    uuid: bytes
+    dim: int | None = None
+    key_dim: int | None = None
+    rule: int | None = None
+    projection: int | None = None
+
+
+@dataclass
 class Batch:
     lsn: int
     records: list[Record]
     chain: bytes
     rank: int  # after it
-    surprise: float
 
 
 @dataclass
@@ -707,6 +750,7 @@ class Segment:
     broken: Broken | None = None  # what ended the scan
     synced: int = 0  # largest synced_through of a valid record
     sealed: bool = False
+    end: int = 128  # of the last commit, mark or seal
 
     @property
     def last_lsn(self) -> int:
@@ -714,8 +758,8 @@ class Segment:
         return self.batches[-1].lsn if self.batches else self.header.first_lsn - 1
 
 
-def check_segment_header(src: Source, number: int, uuid: bytes) -> SegmentHeader:
-    """J-1 to J-5, N-2. A damaged header is never torn (J-2)."""
+def check_segment_header(src: Source, number: int | None, uuid: bytes | None) -> SegmentHeader:
+    """J-1 to J-5, N-2. A damaged header is never torn (J-2). No number or UUID: nothing to compare with."""
     raw = src.read(0, min(128, src.size))
     need(raw[:8] == SEGMENT_MAGIC, "J-1", 0, "no segment magic", src.name)
     need(len(raw) == 128, "J-2", len(raw), "the segment header is cut", src.name)
@@ -723,22 +767,22 @@ def check_segment_header(src: Source, number: int, uuid: bytes) -> SegmentHeader
     need(h.crc32 == zlib.crc32(raw[:124]), "J-2", 124, "the segment header's CRC-32 does not fit", src.name)
     need(h.version_major == 4 and not h.flags, "J-3", 8, "another version, or flags", src.name, "refused")
     need(not any(h.reserved), "J-4", 116, "reserved bytes are not zero", src.name)
-    need(h.segment > 0 and h.first_lsn > 0 and h.floor_generation > 0, "J-5", 16, "a zero number", src.name)
-    need(h.uuid == uuid, "J-5", 40, "another memory's uuid", src.name)
-    need(h.segment == number, "N-2", 16, f"segment {h.segment} in a file of another name", src.name)
+    need(1 <= h.segment < 10**16 and h.first_lsn >= 1, "J-5", 16, "segment or first_lsn out of range", src.name)
+    need(1 <= h.floor_generation < 10**16, "J-5", 32, "floor_generation out of range", src.name)
+    need(16 <= h.rank <= 1 << 24 and h.rank % 16 == 0, "J-5", 112, f"rank is {h.rank}", src.name)
+    need(uuid is None or h.uuid == uuid, "J-5", 40, "another memory's uuid", src.name)
+    need(number is None or h.segment == number, "N-2", 16, f"segment {h.segment} in a file of another name", src.name)
     need(h.first_lsn > 1 or not any(h.chain), "J-12", 72, "a chain before the first commit", src.name)
     return h
 
 
 def read_record(src: Source, at: int, limit: int, uuid: bytes) -> tuple[Record, bytes]:
-    """J-6 to J-10 and S-3. What a torn append can leave is of kind "torn"."""
+    """J-6 to J-10 and S-3. Of kind "torn": what R-6 says does not parse. All else is seen only behind both CRCs."""
     need(limit - at >= 32, "J-6", at, "too few bytes for a record header", kind="torn")
     raw = src.read(at, 32)
     magic, kind, flags, lsn, synced, length, crc = RECORD.unpack(raw)
     need(magic == RECORD_MAGIC, "J-6", at, "no record magic", kind="torn")
     need(zlib.crc32(raw[:28]) == crc, "J-7", at, "the record header's CRC-32 does not fit", kind="torn")
-    need(WRITE <= kind <= SEAL and not flags, "J-8", at, f"type {kind}, flags {flags:#x}", kind="refused")
-    need((lsn >= 1 or kind in (MARK, SEAL)) and synced <= lsn, "J-9", at, f"lsn {lsn}, synced_through {synced}")
     whole = (32 + length + 4 + 7) // 8 * 8
     need(whole <= MAX_RECORD, "S-3", at, f"a record of {whole} bytes")
     need(at + whole <= limit, "J-6", at, "the record runs past the end", kind="torn")
@@ -746,11 +790,16 @@ def read_record(src: Source, at: int, limit: int, uuid: bytes) -> tuple[Record, 
     crc = zlib.crc32(body[:-4], zlib.crc32(raw, zlib.crc32(uuid)))
     need(crc == struct.unpack("<I", body[-4:])[0], "J-10", at, "the record's CRC-32 does not fit", kind="torn")
     need(not any(body[length:-4]), "J-10", at + 32 + length, "zeros that are not zero")
+    need(WRITE <= kind <= SEAL and not flags, "J-8", at, f"type {kind}, flags {flags:#x}", kind="refused")
+    need((lsn >= 1 or kind in (MARK, SEAL)) and synced <= lsn, "J-9", at, f"lsn {lsn}, synced_through {synced}")
     return Record(kind, lsn, synced, at, length, at + whole), body[:length]
 
 
-def check_record(record: Record, payload: bytes, rank: int, facts: Header, max_state: int) -> tuple[int, int]:
-    """J-13 to J-15, J-17, R-8, S-1. Returns the rank after the record and its number of pairs."""
+def check_record(record: Record, payload: bytes, rank: int, facts: Facts, max_state: int) -> tuple[int, int]:
+    """J-13 to J-15, J-17, R-8, S-1. Returns the rank after the record and its number of pairs.
+
+    What a segment by itself does not know it learns from its first pairs.
+    """
     kind, at = record.type, record.offset
     if kind in (EXPAND, PARAMETERS):
         need(len(payload) == 8 and not any(payload[4:]), "J-17", at, "length or reserved bytes")
@@ -758,26 +807,32 @@ def check_record(record: Record, payload: bytes, rank: int, facts: Header, max_s
         if kind == PARAMETERS:
             need(0.0 <= expand_at <= 1.0, "J-17", at, "expand_at is not from 0 to 1")
             return rank, 0
-        need(new > rank and rank_allowed(new, facts.key_dim, facts.projection), "J-17", at, f"rank {rank} to {new}")
-        need(payload_size(facts.dim, new, facts.rule) <= max_state, "S-1", at, f"rank {new}", kind="refused")
+        need(new == 2 * rank and new <= 1 << 24, "J-17", at, f"rank {rank} to {new}, which is not double")
+        if facts.rule is not None:
+            need(rank_allowed(new, facts.key_dim, facts.projection), "J-17", at, f"rank {new} is not allowed")
+            need(payload_size(facts.dim, new, facts.rule) <= max_state, "S-1", at, f"rank {new}", kind="refused")
         return new, 0
     need(len(payload) >= 16, "J-13", at, "too short for its PairsHeader")
     n, key_dim, dim, at_rank = PAIRS.unpack_from(payload)
     gates = {WRITE: 2, UNLEARN: 1, FORGET: 0}[kind] * n
+    facts.key_dim = key_dim if facts.key_dim is None else facts.key_dim
+    facts.dim = dim if facts.dim is None and kind != FORGET else facts.dim
     need(n >= 1 and key_dim == facts.key_dim and dim == (0 if kind == FORGET else facts.dim), "J-13", at, "counts")
     need(len(payload) == 16 + 4 * (gates + n * (key_dim + dim)), "J-13", at, "the length is not what the counts give")
-    need(at_rank % 16 == 0 < at_rank, "J-13", at, f"rank {at_rank} is no multiple of 16")
+    need(16 <= at_rank <= 1 << 24 and at_rank % 16 == 0, "J-13", at, f"rank {at_rank} cannot be")
     numbers = array_of(payload[16:])
     decay, write = numbers[: max(gates - n, 0)], numbers[max(gates - n, 0) : gates]
     need(all(-(2.0**40) <= v <= 2.0**40 for v in numbers[gates:]), "J-14", at, "a number of a key or value")
     need(all(0.0 < v <= 1.0 for v in decay) and all(2.0**-10 <= v <= 32.0 for v in write), "J-15", at, "a gate")
+    need(facts.rule != GATED_DELTA or all(v <= 1.0 for v in write), "J-15", at, "a write gate above 1 under rule 1")
     need(at_rank <= rank if kind == UNLEARN else at_rank == rank, "R-8", at, f"rank {at_rank} in a state of {rank}")
-    if kind == FORGET:  # the matrix S of A-16, which rules 0 and 1 do not have in their state
-        need(4 * rank * rank <= max_state, "S-1", at, f"forgetting at rank {rank}", kind="refused")
+    if kind == FORGET and facts.rule in (OUTER_PRODUCT, GATED_DELTA):  # S of A-16, which their state does not hold
+        whole = payload_size(facts.dim, rank, facts.rule) + 4 * rank * rank
+        need(whole <= max_state, "S-1", at, f"forgetting at rank {rank}", kind="refused")
     return rank, n
 
 
-def scan_segment(src: Source, segment: Segment, limit: int, facts: Header, max_state: int) -> None:
+def scan_segment(src: Source, segment: Segment, limit: int, facts: Facts, max_state: int) -> None:
     """Read records up to `limit`; J-11, J-12, J-16, S-4. Stops at the first that breaks a rule."""
     header = segment.header
     assert header
@@ -804,14 +859,18 @@ def scan_segment(src: Source, segment: Segment, limit: int, facts: Header, max_s
                 need(len(payload) == COMMITTED.size, "J-16", at, "a commit's payload is not 56 bytes long")
                 _, n_records, n_pairs, surprise, reserved, chain = COMMITTED.unpack(payload)
                 need(n_records >= 1 and math.isfinite(surprise) and surprise >= 0.0, "J-16", at, "its numbers")
-                need((n_records, n_pairs) == (len(batch), pairs) and not any(reserved), "J-11", at, "not its batch")
+                need(0 < len(batch) == n_records, "J-11", at, f"n_records is {n_records}, of {len(batch)}")
+                need(
+                    n_pairs == pairs and not any(reserved), "J-16", at, "n_pairs is not the batch's, or reserved bytes"
+                )
                 link.update(struct.pack("<HQI", COMMIT, record.lsn, 24) + payload[:24])
                 need(link.digest() == chain, "J-12", at, "the chain does not fit")
                 lsn = record.lsn
-                segment.batches.append(Batch(lsn, batch, chain, rank, surprise))
+                segment.batches.append(Batch(lsn, batch, chain, rank))
                 batch, pairs, link = [], 0, hashlib.sha256(chain)
             segment.synced = max(segment.synced, record.synced_through)
             at = record.end
+            segment.end = segment.end if batch else at
         need(not batch, "J-11", batch[0].offset if batch else at, "a batch without its commit", kind="torn")
     except Broken as broken:
         segment.broken = broken
@@ -834,7 +893,7 @@ def gather_evidence(src: Source, segment: Segment, bad: int, limit: int, uuid: b
             continue
         length = RECORD.unpack(src.read(at, 32))[5]
         spent += length + 36 if at + length + 36 <= limit else 32
-        need(spent <= 4 * segment.size, "S-6", at, "too much damage to search for evidence", src.name)
+        need(spent <= 4 * segment.size, "S-6", at, "too much damage to search for evidence", src.name, "refused")
         try:
             record, _ = read_record(src, at, limit, uuid)
             segment.synced = max(segment.synced, record.synced_through)
@@ -847,15 +906,15 @@ def gather_evidence(src: Source, segment: Segment, bad: int, limit: int, uuid: b
 
 
 def untorn(broken: Broken, why: str) -> Broken:
-    """Bytes that do not parse, in a place where tearing cannot be: corruption by R-6."""
+    """Bytes that do not parse, in a place where R-6 does not call them torn."""
     if broken.kind != "torn":
         return broken
-    return Broken("R-6", f"{broken.message} ({broken.rule}), {why}", broken.file, broken.offset)
+    return Broken(broken.rule, f"{broken.message}, {why} (R-6)", broken.file, broken.offset)
 
 
 def identity(h: Header) -> tuple:
-    """What stays the same for a memory's life (rank and flags do not)."""
-    return h.uuid, h.dim, h.key_dim, h.rule, h.projection, h.projection_seed
+    """N-6: what stays the same for a memory's life."""
+    return h.uuid, h.dim, h.key_dim, h.rule, h.projection, h.projection_seed, h.ridge
 
 
 class Memory:
@@ -874,30 +933,33 @@ class Memory:
         """N-1: no other name is opened."""
         for name in sorted(os.listdir(self.path)):
             match = re.fullmatch(r"([0-9]{16})\.(emm|wal)", name, re.ASCII)
-            if not match:
+            if not match or int(match[1]) == 0:
                 continue
             number, path = int(match[1]), os.path.join(self.path, name)
-            if number == 0:
-                self.findings.append(Broken("N-1", "numbers start at 1", name))
-            elif match[2] == "emm":
-                self.snapshots.append(load_snapshot(path, number, self.max_state))
+            if match[2] == "emm":
+                self.snapshots.append(load_snapshot(path, number, self.max_state, True))
                 self.findings += self.snapshots[-1].findings
             else:
                 self.segments[number] = Segment(name, number, path)
         heads = [(s, s.head.header, s.head.lineage) for s in self.snapshots if s.head]
         parents = {h.sha256: lineage for _, h, lineage in heads}
         for s, h, lineage in heads:
-            if identity(h) != identity(heads[-1][1]):  # one memory, one identity, one shape; no rule says so
-                self.findings.append(Broken("J-5", "a snapshot of another memory", s.name, 64))
+            if identity(h) != identity(heads[-1][1]):
+                self.findings.append(Broken("N-6", "a snapshot of another memory, or of another shape", s.name, 64))
                 s.payload = None
             parent = parents.get(lineage.parent_sha256)
             if parent and lineage.origin == CHECKPOINT and parent.floor_generation != lineage.floor_generation:
                 self.findings.append(Broken("L-4", "a checkpoint with another floor than its parent's", s.name, 240))
+        same = [(s, h) for s, h, _ in heads if identity(h) == identity(heads[-1][1])]
+        for (_, older), (s, h) in pairwise(same):
+            if h.rank < older.rank:
+                self.findings.append(Broken("N-6", f"rank {h.rank} after rank {older.rank}", s.name, 24))
         if heads:
-            self.scan(heads[-1][1])
+            h = heads[-1][1]
+            self.scan(Facts(h.uuid, h.dim, h.key_dim, h.rule, h.projection))
 
-    def scan(self, facts: Header) -> None:
-        """Headers first: a segment's valid length is stated by the one that follows it (R-6)."""
+    def scan(self, facts: Facts) -> None:
+        """Headers first: a segment's valid length is stated by the one that follows it (R-11)."""
         for segment in self.segments.values():
             try:
                 with Source(segment.path) as src:
@@ -916,8 +978,11 @@ class Memory:
                     scan_segment(src, segment, limit, facts, self.max_state)
             except Broken as broken:  # S-6
                 segment.broken = broken
-            if stated > segment.size and not segment.broken:
-                segment.broken = Broken("R-6", f"{stated} bytes were there before", segment.name, segment.size)
+            if 0 < stated < 128 and after:
+                self.findings.append(Broken("R-11", f"previous_bytes is {stated}", after.name, 104))
+            if stated > segment.size and not segment.broken:  # of bytes that are not there, as of torn ones, R-5 judges
+                why = f"{stated} bytes were there before"
+                segment.broken = Broken("R-11", why, segment.name, segment.size, "torn")
             elif limit < segment.size:
                 self.notices.append(f"{segment.name}: {segment.size - limit} dead bytes past previous_bytes")
 
@@ -926,7 +991,7 @@ class Memory:
         reach = floor = 0
         for s in reversed(self.snapshots):
             if s.payload is not None:
-                need(s.number >= floor, "R-4", 0, f"below the floor {floor} of one passed over", s.name)
+                need(s.number >= floor, "R-3", 0, f"below the floor {floor} of one passed over", s.name)
                 return s, reach
             for finding in s.findings:
                 if finding.kind == "refused":
@@ -936,11 +1001,11 @@ class Memory:
             reach, floor = max(reach, s.head.header.lsn), max(floor, s.head.lineage.floor_generation)
         raise Broken("R-3" if self.snapshots else "R-1", "no valid snapshot")
 
-    def needed(self, base: Snapshot) -> list[Segment]:
-        """R-2 and R-4."""
+    def needed(self, base: Snapshot, last: int) -> list[Segment]:
+        """R-2 and R-4, for the segments up to `last`."""
         assert base.head
         out: list[Segment] = []
-        for number in range(base.head.lineage.segment_next, max(self.segments, default=0) + 1):
+        for number in range(base.head.lineage.segment_next, last + 1):
             segment = self.segments.get(number)
             if segment is None:
                 raise Broken("R-2", "this segment is missing", f"{number:016d}.wal")
@@ -969,9 +1034,10 @@ class Memory:
             assert header
             first = header.first_lsn
             if before and before.broken:
+                need(before.broken.rule != "R-11" or first <= last + 1, "R-6", before.size, "cut", before.name)
                 if first > last + 1 or before.broken.kind != "torn":
                     raise untorn(before.broken, f"though the log goes on in {name}")
-                self.findings.append(untorn(before.broken, "among dead commits"))
+                self.findings.append(untorn(before.broken, "among dead commits"))  # R-11
             need(before is not None or first == h.lsn + 1, "L-5", 24, f"first_lsn {first} after LSN {h.lsn}", name)
             need(first > proven, "R-5", 24, f"first_lsn {first}, though LSN {proven} is proven", name)
             need(first <= last + 1, "R-5", 24, f"first_lsn {first} after commit {last}", name)
@@ -989,6 +1055,7 @@ class Memory:
         if before and before.broken:
             if last < proven or before.broken.kind != "torn":
                 raise untorn(before.broken, f"though LSN {proven} is proven")
+            before.broken.offset = before.end  # where the tail begins, not where it ceases to parse
             self.findings.append(before.broken)
         need(last >= reach, "R-3", 0, f"the journal leads to LSN {last}, not to {reach}", base.name)
         if last > proven:
@@ -1011,8 +1078,6 @@ class Memory:
             if s.payload is None or not s.head:
                 continue
             h, lineage = s.head.header, s.head.lineage
-            if self.gone(s) is not None:
-                self.notices.append(f"segment {self.gone(s)} is gone, though {s.name} is there (R-10)")
             here, before = self.segments.get(lineage.segment_next), self.segments.get(lineage.segment_next - 1)
             meets = (h.lsn + 1, lineage.chain, h.rank)
             if here and here.header and (here.header.first_lsn, here.header.chain, here.header.rank) != meets:
@@ -1022,66 +1087,97 @@ class Memory:
             if before and before.header and not before.broken and before.last_lsn < h.lsn:
                 self.findings.append(Broken("R-6", f"ends before LSN {h.lsn} of {s.name}", before.name, before.size))
 
+    def check_gaps(self) -> None:
+        """R-10: files go in ascending order, segments after the snapshots that lead on by them (R-2 of those)."""
+        missing: dict[str, str] = {}
+        for kind, numbers in (("emm", [s.number for s in self.snapshots]), ("wal", list(self.segments))):
+            ordered = sorted(numbers)
+            for a, b in pairwise(ordered):
+                if b > a + 1:
+                    missing[f"{a + 1:016d}.{kind}"] = "R-10"
+        for s in self.snapshots:
+            number = self.gone(s) if s.payload is not None and s.head else None
+            if number is not None:
+                missing[f"{number:016d}.wal"] = "R-2"
+        self.findings += [Broken(rule, "is missing, and older files are not", name) for name, rule in missing.items()]
+
     def replay(self, base: Snapshot, log: list[tuple[Segment, Batch]], against: dict[int, list[Snapshot]]) -> State:
-        """R-7. `against`: checkpoints by LSN, whose states must be met on the way (L-2)."""
+        """R-7. `against`: checkpoints by LSN, whose states must be met on the way (L-6)."""
         assert base.head and base.payload is not None
         state = State(base.head.header, base.head.lineage, base.payload)
         for segment, batch in log:
-            surprises: list[float] = []
             with Source(segment.path) as src:
                 for record in batch.records:
                     try:
-                        surprises += state.apply(record.type, src.read(record.offset + 32, record.length))
+                        state.apply(record.type, src.read(record.offset + 32, record.length))
                     except Refused as why:
                         raise Broken("R-7", str(why), segment.name, record.offset) from None
             state.lsn, state.chain = batch.lsn, batch.chain
-            mean = fl(sum(surprises) / len(surprises)) if surprises else 0.0
-            if mean != batch.surprise:  # no rule: A-15
-                self.notices.append(f"commit {batch.lsn}: surprise {batch.surprise}, by A-15 {mean}")
             for snapshot in against.get(batch.lsn, []):
                 self.compare(state, snapshot)
         return state
 
     def compare(self, state: State, snapshot: Snapshot) -> None:
-        """L-2: what a checkpoint holds is what replay gives."""
+        """L-6: what a checkpoint holds is what replay gives."""
         assert snapshot.head and snapshot.payload is not None
         made = State(snapshot.head.header, snapshot.head.lineage, snapshot.payload)
-        need(state.digest() == made.digest(), "L-2", 0, "replay gives another digest", snapshot.name)
+        need(state.digest() == made.digest(), "L-6", 0, "replay gives another digest", snapshot.name)
         for what, offset in (("flags", 12), ("chain", 144), ("write_count", 128), ("expand_at", 256)):
             same = getattr(state, what) == getattr(made, what)
-            need(same, "L-2", offset, f"replay gives another {what}", snapshot.name)
+            need(same, "L-6", offset, f"replay gives another {what}", snapshot.name)
         self.notices.append(f"{snapshot.name}: reached by replay at LSN {state.lsn}")
 
     def recover(self) -> State:
         """Section 5."""
         self.base, reach = self.choose()
-        segments = self.needed(self.base)
+        segments = self.needed(self.base, max(self.segments, default=0))
         log = self.live(self.base, segments, reach)
         self.check_bystanders(segments)
+        self.check_gaps()
         return self.replay(self.base, log, {})
 
-    def replay_from_oldest(self, recovered: State) -> None:
-        """From the oldest usable snapshot, at or above the floor, from which all segments are there."""
-        assert self.base and self.base.head
-        usable = [s for s in self.snapshots if s.payload is not None and s.head]
-        for start in usable:
-            if start.number < self.base.head.lineage.floor_generation or self.gone(start) is not None:
+    def replay_from_oldest(self) -> None:
+        """L-6: from the oldest valid snapshot of each floor to every checkpoint of that floor."""
+        valid = [s for s in self.snapshots if s.payload is not None]
+        floors = sorted({s.head.lineage.floor_generation for s in valid if s.head})
+        for floor in floors:
+            mine = [s for s in valid if s.head and s.head.lineage.floor_generation == floor]
+            start = next((s for s in mine if self.gone(s) is None or s is mine[-1]), mine[-1])
+            later = mine[mine.index(start) + 1 :]
+            if not later or not later[-1].head:
                 continue
-            try:
-                segments = self.needed(start)
-            except Broken as broken:
-                self.notices.append(f"no way on from {start.name}: {broken}")
-                continue
-            kept = list(self.findings), [*self.notices, f"replayed from {start.name}"], self.unsealed
-            log = self.live(start, segments, self.base.head.header.lsn)
-            self.findings, self.notices, self.unsealed = kept
             against: dict[int, list[Snapshot]] = {}
-            for s in usable:
-                if s.number > start.number and s.head and s.head.lineage.origin == CHECKPOINT:
-                    against.setdefault(s.head.header.lsn, []).append(s)
-            state = self.replay(start, log, against)
-            need(state.digest() == recovered.digest(), "L-2", 0, "leads to another state than the newest", start.name)
-            return
+            for s in later:
+                against.setdefault(s.head.header.lsn if s.head else 0, []).append(s)
+            kept = list(self.findings), [*self.notices, f"replayed from {start.name}"], self.unsealed
+            segments = self.needed(start, later[-1].head.lineage.segment_next - 1)
+            log = self.live(start, segments, later[-1].head.header.lsn)
+            self.findings, self.notices, self.unsealed = kept
+            self.replay(start, log, against)
+
+
+# ---------------------------------------------------------------- one segment by itself
+
+
+def examine_segment(path: str, number: int | None, max_state: int) -> dict:
+    """J-rules as far as they go without a snapshot; nothing is replayed. R-6 with what the segment itself proves."""
+    segment, findings, lsn = Segment(os.path.basename(path), number or 0, path), [], None
+    try:
+        with Source(path) as src:
+            segment.size = src.size
+            # S-7 names H-1 here. By its name this is a segment, so the magic that it lacks is J-1's.
+            need(not without_sign(src), "J-1", 0, "not EMM", segment.name, "refused")
+            segment.header = check_segment_header(src, number, None)
+            scan_segment(src, segment, src.size, Facts(segment.header.uuid), max_state)
+        lsn, proven = segment.last_lsn, max(segment.header.first_lsn - 1, segment.synced)
+        if segment.broken and lsn < proven:
+            raise untorn(segment.broken, f"though LSN {proven} is proven")
+        if segment.broken:
+            segment.broken.offset = segment.end if segment.broken.kind == "torn" else segment.broken.offset
+            raise segment.broken
+    except Broken as broken:
+        findings.append(broken)
+    return {**describe(findings, [], None, None, "clean" if segment.sealed else "clean-unsealed"), "lsn": lsn}
 
 
 # ---------------------------------------------------------------- the command line
@@ -1109,34 +1205,55 @@ def describe(
     }
 
 
-def examine(path: str, from_oldest: bool, max_state: int) -> dict:
-    check_environment()
-    if os.path.isdir(path):
-        memory = Memory(path, max_state)
-        state = None
-        try:
-            memory.load()
-            if not memory.snapshots and not memory.segments and not memory.findings:
-                return describe([], [], None, None, "missing")
-            state = memory.recover()
-            if from_oldest:
-                memory.replay_from_oldest(state)
-        except Broken as broken:
-            if not any(broken is f for f in memory.findings):
-                memory.findings.append(broken)
-        generation = memory.base.number if memory.base else None
-        return describe(
-            memory.findings, memory.notices, state, generation, "clean-unsealed" if memory.unsealed else "clean"
-        )
-    if not os.path.lexists(path):
-        return describe([], [], None, None, "missing")
-    named = re.fullmatch(r"([0-9]{16})\.emm", os.path.basename(path), re.ASCII)
-    snapshot = load_snapshot(path, int(named[1]) if named else None, max_state)
-    state = None
+def examine_memory(path: str, from_oldest: bool, max_state: int) -> dict:
+    memory, state = Memory(path, max_state), None
+    try:
+        memory.load()
+        if not memory.snapshots and not memory.segments:
+            return describe([], [], None, None, "missing")
+        state = memory.recover()
+        if from_oldest:
+            memory.replay_from_oldest()
+    except Broken as broken:
+        if not any(broken is f for f in memory.findings):
+            memory.findings.append(broken)
+    generation = memory.base.number if memory.base else None
+    clean = "clean-unsealed" if memory.unsealed else "clean"
+    return describe(memory.findings, memory.notices, state, generation, clean)
+
+
+def examine_snapshot(path: str, number: int | None, max_state: int) -> dict:
+    snapshot, state = load_snapshot(path, number, max_state, False), None
     if snapshot.head and snapshot.payload is not None:
         state = State(snapshot.head.header, snapshot.head.lineage, snapshot.payload)
     generation = snapshot.head.header.generation if snapshot.head else None
     return describe(snapshot.findings, [], state, generation, "clean")
+
+
+def examine(path: str, from_oldest: bool = True, max_state: int = MAX_STATE) -> dict:
+    """Any path gives a verdict (S-5, S-7)."""
+    try:
+        check_environment()
+        if not os.path.lexists(path):
+            return describe([], [], None, None, "missing")
+        if os.path.isdir(path):
+            return examine_memory(path, from_oldest, max_state)
+        named = re.fullmatch(r"([0-9]{16})\.(emm|wal)", os.path.basename(path), re.ASCII)
+        number = int(named[1]) if named else None
+        path = os.path.realpath(path)  # a link that the caller names is followed; those of a memory are not (N-1)
+        with Source(path) as src:
+            journal = src.read(0, min(8, src.size)) == SEGMENT_MAGIC
+        if named[2] == "wal" if named else journal:
+            return examine_segment(path, number, max_state)
+        return examine_snapshot(path, number, max_state)
+    except Broken as broken:
+        return describe([broken], [], None, None, "")
+    except MemoryError:
+        return describe([Broken("S-1", "out of memory", path, 0, "refused")], [], None, None, "")
+    except OSError as error:  # never the end of the log
+        return describe([Broken("S-7", f"cannot be read: {error}", path, 0, "indeterminate")], [], None, None, "")
+    except Exception as error:  # S-5
+        return describe([Broken("S-5", f"cannot be read: {error!r}", path, 0, "refused")], [], None, None, "")
 
 
 def self_test() -> None:
@@ -1179,8 +1296,8 @@ def self_test() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("path", nargs="?")
-    parser.add_argument("--replay-from-oldest", action="store_true")
-    parser.add_argument("--max-state", type=int, default=256 << 20, help="largest state accepted, in bytes (S-1)")
+    parser.add_argument("--replay-from-oldest", action=argparse.BooleanOptionalAction, default=True, help="as L-6 says")
+    parser.add_argument("--max-state", type=int, default=MAX_STATE, help="largest state accepted, in bytes (S-1)")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
     if options.self_test:
@@ -1188,14 +1305,7 @@ def main() -> int:
         return 0
     if options.path is None:
         parser.error("a path is needed")
-    try:
-        report = examine(options.path, options.replay_from_oldest, options.max_state)
-    except Broken as broken:
-        report = describe([broken], [], None, None, "")
-    except MemoryError:
-        report = describe([Broken("S-1", "out of memory", options.path, 0, "refused")], [], None, None, "")
-    except Exception as error:  # S-5; a read error is never the end of the log
-        report = describe([Broken("S-5", f"cannot be read: {error!r}", options.path, 0, "refused")], [], None, None, "")
+    report = examine(options.path, options.replay_from_oldest, options.max_state)
     print(json.dumps(report))
     return EXIT[report["verdict"]]
 

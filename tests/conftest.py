@@ -27,7 +27,7 @@ BUDGETS_S: dict[str, float] = {
     "engine": 60,
     "tools": 120,
     "fuzz": 90,
-    "spec": 20,
+    "spec": 90,
 }
 BUDGET_OTHER_S = 20.0
 

@@ -29,3 +29,4 @@ clean:
 	rm -rf .venv build dist demo-archive *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find emm -name '*.so' -delete
+	rm -f emm/kernel/_native.c

@@ -35,8 +35,13 @@ class EmmError(Exception):
 
     def __str__(self) -> str:
         parts = [self.message]
-        if self.expected is not None or self.found is not None:
-            parts.append(f"expected {self.expected}, found {self.found}")
+        evidence = [
+            f"{word} {value}"
+            for word, value in (("expected", self.expected), ("found", self.found))
+            if value is not None
+        ]
+        if evidence:
+            parts.append(", ".join(evidence))
         where = []
         if self.file is not None:
             where.append(self.file)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from emm.codec.header import NUMBER_MAX
 from emm.codec.integrity import crc32
@@ -152,8 +153,13 @@ def encode_record(kind: RecordType, lsn: int, synced_through: int, payload: byte
     return b"".join((header, payload, padding, crc32(uuid, header, payload, padding).to_bytes(4, "little")))
 
 
-def decode_record_header(data: bytes | memoryview, offset: int) -> tuple[RecordType, int, int, int]:
-    """(type, lsn, synced_through, payload length) of the 32 bytes `data`, found at `offset` of a segment."""
+def record_size(data: bytes | memoryview, offset: int) -> int:
+    """Bytes of the record whose header is `data`, found at `offset` of a segment; its magic and CRC are checked."""
+    return record_bytes(_record_header(data, offset)["length"])
+
+
+def _record_header(data: bytes | memoryview, offset: int) -> dict[str, Any]:
+    """The fields of a record header whose CRC fits and whose length the format allows (J-6, J-7, S-3)."""
     if len(data) < RECORD_HEADER.size:
         raise TruncatedError(
             "a record header is cut short", rule="J-6", offset=offset, expected=RECORD_HEADER.size, found=len(data)
@@ -176,14 +182,6 @@ def decode_record_header(data: bytes | memoryview, offset: int) -> tuple[RecordT
             expected=f"{values['crc32']:08x}",
             found=f"{found:08x}",
         )
-    try:
-        kind = RecordType(values["type"])
-    except ValueError:
-        raise UnsupportedError(
-            "unknown record type", rule="J-8", offset=offset + 4, expected="1 to 8", found=values["type"]
-        ) from None
-    if values["flags"]:
-        raise UnsupportedError("unknown record flag", rule="J-8", offset=offset + 6, expected=0, found=values["flags"])
     if values["length"] > PAYLOAD_BYTES_MAX:
         raise FormatError(
             "a record is longer than the format allows",
@@ -192,20 +190,16 @@ def decode_record_header(data: bytes | memoryview, offset: int) -> tuple[RecordT
             expected=f"at most {PAYLOAD_BYTES_MAX}",
             found=values["length"],
         )
-    unnumbered = values["lsn"] == 0 and kind not in (RecordType.MARK, RecordType.SEAL)
-    if unnumbered or values["synced_through"] > values["lsn"]:
-        raise FormatError(
-            "a record's LSNs contradict each other",
-            rule="J-9",
-            offset=offset + 8,
-            found=f"lsn {values['lsn']}, synced through {values['synced_through']}",
-        )
-    return kind, values["lsn"], values["synced_through"], values["length"]
+    return values
 
 
 def decode_record(data: bytes | memoryview, offset: int, uuid: bytes) -> JournalRecord:
-    """The record that starts `data`; `offset` is where that is in its segment."""
-    kind, lsn, synced_through, length = decode_record_header(data[: RECORD_HEADER.size], offset)
+    """The record that starts `data`; `offset` is where that is in its segment.
+
+    Type, flags and LSNs are judged only behind both CRCs: before that the bytes may be torn (R-6).
+    """
+    values = _record_header(data[: RECORD_HEADER.size], offset)
+    length = values["length"]
     size = record_bytes(length)
     if len(data) < size:
         raise TruncatedError("a record is cut short", rule="J-6", offset=offset, expected=size, found=len(data))
@@ -218,8 +212,30 @@ def decode_record(data: bytes | memoryview, offset: int, uuid: bytes) -> Journal
     padding = data[RECORD_HEADER.size + length : size - RECORD_TRAILER_BYTES]
     if any(padding):
         raise FormatError("a record's padding is not zero", rule="J-10", offset=offset + RECORD_HEADER.size + length)
+    kind = _known_type(values, offset)
     payload = bytes(data[RECORD_HEADER.size : RECORD_HEADER.size + length])
-    return JournalRecord(kind, lsn, synced_through, payload, offset)
+    return JournalRecord(kind, values["lsn"], values["synced_through"], payload, offset)
+
+
+def _known_type(values: dict[str, Any], offset: int) -> RecordType:
+    """The type, once flags and LSNs are what it allows (J-8, J-9)."""
+    try:
+        kind = RecordType(values["type"])
+    except ValueError:
+        raise UnsupportedError(
+            "unknown record type", rule="J-8", offset=offset + 4, expected="1 to 8", found=values["type"]
+        ) from None
+    if values["flags"]:
+        raise UnsupportedError("unknown record flag", rule="J-8", offset=offset + 6, expected=0, found=values["flags"])
+    unnumbered = values["lsn"] == 0 and kind not in (RecordType.MARK, RecordType.SEAL)
+    if unnumbered or values["synced_through"] > values["lsn"]:
+        raise FormatError(
+            "a record's LSNs contradict each other",
+            rule="J-9",
+            offset=offset + 8,
+            found=f"lsn {values['lsn']}, synced through {values['synced_through']}",
+        )
+    return kind
 
 
 def next_chain(previous: bytes, batch: list[tuple[RecordType, int, bytes]], commit_payload: bytes) -> bytes:

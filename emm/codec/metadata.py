@@ -70,7 +70,7 @@ def _fault(value: Any, depth: int) -> tuple[str, str] | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return None if abs(value) <= INTEGER_MAX else ("M-4", f"integer {value} is beyond 2^53")
+        return None if abs(value) <= INTEGER_MAX else ("M-4", f"an integer of {value.bit_length()} bits is beyond 2^53")
     if isinstance(value, str):
         return _string_fault(value)
     if isinstance(value, list):

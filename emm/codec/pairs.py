@@ -47,6 +47,11 @@ class PairBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def copy(self) -> PairBatch:
+        """The same pairs in arrays of their own."""
+        arrays = (self.keys, self.values, self.write_gates, self.decay_gates)
+        return PairBatch(self.rank, *(array.copy() for array in arrays))
+
     def rows(self, chosen: slice | list[int]) -> PairBatch:
         """Some of the pairs, with their gates."""
         gates = (each[chosen] if each.size else each for each in (self.write_gates, self.decay_gates))

@@ -2,7 +2,7 @@
 
 Purpose: the arithmetic of the journal's expand record. Invariants: recall is unchanged at that
 instant; the result is a new state and the old one stays as it was. It harms later recall of older
-pairs (DESIGN §3.3), so re-solving from kept pairs is what a memory does by itself; the flag says
+pairs (spec A-18), so re-solving from kept pairs is what a memory does by itself; the flag says
 that this was not done.
 """
 

@@ -54,7 +54,7 @@ def effective_rank(matrix: npt.ArrayLike) -> float:
 
 
 def structural_utilisation(state: MatrixState) -> float:
-    """`effective_rank(M)` / rank. Says nothing about recall (DESIGN §3.3): publish it with the functional figure."""
+    """`effective_rank(M)` / rank. Says nothing about recall: publish it with the functional figure."""
     return effective_rank(state.matrix) / state.parameters.rank
 
 
@@ -63,7 +63,7 @@ def functional_utilisation(
     values: npt.ArrayLike,  # (n, dim) vᵢ
     rank: int,
 ) -> float:
-    """Σ cos²(M φ(kᵢ), vᵢ) / rank over the pairs: 1 at the least-squares limit of n = rank exact pairs (DESIGN §3.3)."""
+    """Σ cos²(M φ(kᵢ), vᵢ) / rank over the pairs: 1 at the least-squares limit of n = rank exact pairs."""
     return float((cosines(recalled, values) ** 2).sum() / rank)
 
 

@@ -3,7 +3,7 @@
 Purpose: memories with the same φ and λ that are ridge solutions add up. LAPACK's bits differ between
 machines, so a merge is published as a snapshot and never replayed; the result is not defined to the
 bit, only symmetric to the bit and within rounding of the one-pass solution.
-Source: sufficient statistics of ridge regression; DESIGN §3.2.
+Source: sufficient statistics of ridge regression; spec A-19.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ rank, so φ nests: a larger rank keeps every earlier coordinate to the bit.
 
 The ordering is stratified: zero padding makes the n coordinates of the transform dependent in
 groups {lo, lo + m, lo + 2m, lo + 3m}, m = n/4, so each pass takes one of every group.
-Source: Ailon and Chazelle (2009) for signs and Hadamard; DESIGN §3.1 for the strata.
+Source: Ailon and Chazelle (2009) for signs and Hadamard; spec A-6 for the strata.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Purpose: rules A-4 to A-17 as they stand in the spec, one key at a time. It serv
 kernel is absent. Invariants: `update` and `forget` work on copies and touch the state only when the
 whole batch has been accepted; P̄ is symmetric to the bit after every operation.
 Source: recursive least squares as in Schlag, Irie, Schmidhuber (2021) and von Oswald et al., "mesa"
-(2023); gated delta as in Yang, Kautz, Hatamizadeh (2025); the deferred form is DESIGN §3.4.
+(2023); gated delta as in Yang, Kautz, Hatamizadeh (2025); the deferred form is spec A-13.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 from emm import kernel
 from emm.codec.metadata import Metadata
@@ -110,7 +111,7 @@ class Facts:
     @property
     def metadata(self) -> Metadata:
         """The JSON object given at creation (a copy)."""
-        return dict(self._session.snapshot.metadata)
+        return deepcopy(self._session.snapshot.metadata)
 
     @property
     def matrix(self) -> Float32Array:

@@ -2,7 +2,7 @@
 
 Purpose: turn array-likes into exact float32 arrays, or refuse with the offending row named.
 Invariants: nothing is converted in silence that would change a number's meaning (no NaN, infinity,
-complex or object arrays; float64 is rounded to float32); limits are those of the spec (A-, S-rules).
+complex, object or masked arrays; float64 is rounded to float32); limits are those of the spec (A-, S-rules).
 """
 
 from __future__ import annotations
@@ -102,12 +102,25 @@ def integer(name: str, given: object) -> int:
 
 def expand_at_of(given: float) -> float:
     """A saturation threshold, 0 to 1, as the float32 that the format stores."""
-    if not (isinstance(given, (int, float, np.floating)) and 0.0 <= given <= 1.0):
+    if isinstance(given, bool) or not (isinstance(given, (int, float, np.floating)) and 0.0 <= given <= 1.0):
         raise InputError("expand_at is out of range", expected="0 to 1", found=repr(given))
     return float(np.float32(given))
 
 
+def ridge_of(given: float) -> float:
+    """λ as the float32 that the format stores; its range is checked with the other parameters."""
+    if isinstance(given, bool) or not isinstance(given, (int, float, np.floating)):
+        raise InputError("ridge must be a number", found=repr(given))
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(given))
+    except OverflowError:  # an int beyond every float
+        return float("inf")
+
+
 def _numeric(name: str, given: ArrayLike) -> npt.NDArray[np.generic]:
+    if np.ma.is_masked(given):  # asarray would drop the mask and store what it hides
+        raise InputError(f"{name} is masked in places", expected="numbers", found="a masked array")
     try:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:

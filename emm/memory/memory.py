@@ -67,10 +67,12 @@ class Memory(Facts):
     def unlearn(self, keys: ArrayLike, values: ArrayLike, write_gate: ArrayLike = 1.0, rank: int | None = None) -> int:
         """Take pairs out as if they had never been written; `write_gate` as they were written with.
 
-        Rule 2 only. Error ≈ 2⁻²⁴/d², refused (`GateError`) when d < 2⁻⁶: the memory then holds too little
-        else along that key; re-solve from the pairs to keep instead. After a bare expansion, decay or
-        forget the journal is asked when and at which rank each pair was written (`HistoryError` if it
-        cannot say); `rank` overrides that. Atomic; returns the commit's LSN.
+        Rule 2 only. The journal is read for each pair's rank: `HistoryError` where it was never written, was
+        unlearned already, or was decayed or forgotten since. With `rank` (the one the pairs were written at) the
+        journal is not read and the caller vouches, as everybody must where the journal was pruned: taking out
+        what was never written harms the memory. Error ≈ 2⁻²⁴/d² with d = 1 − β·xᵀPx, refused (`GateError`) when
+        d < 2⁻⁶: too little else is stored along that key; re-solve from the pairs to keep instead. Atomic;
+        returns the commit's LSN.
         """
         with self._open_session() as session:
             session.require_writable()
@@ -206,7 +208,7 @@ class Memory(Facts):
         Without its journal from the first commit on, a memory can no longer expand by itself.
         """
         with self._open_session() as session:
-            return session.prune(keep=keep, journal=journal)
+            return session.prune(keep=inputs.integer("keep", keep), journal=journal)
 
     def close(self) -> None:
         """Checkpoint if anything was written, seal the journal, give up the lock. Idempotent."""
@@ -226,7 +228,7 @@ class Memory(Facts):
     def _rows_by_rank(
         self, keys: Float32Array, values: Float32Array, rank: int | None
     ) -> list[tuple[int, npt.NDArray[np.intp]]]:
-        """(rank the rows were written at, rows): one group, unless the memory's past leaves doubt."""
+        """(rank the rows were written at, rows), as the journal says; at the caller's word where it was pruned."""
         everything = np.arange(len(keys))
         if rank is not None:
             rank = inputs.integer("rank", rank)
@@ -235,9 +237,12 @@ class Memory(Facts):
                     "rank must be the one the pairs were written at", expected=f"16 to {self.rank}", found=rank
                 )
             return [(rank, everything)]
-        if not self.flags & _PAST:
+        history = self._session.history()
+        if (
+            not self.flags & _PAST and history.missing() is not None
+        ):  # the journal cannot say, and nothing speaks against
             return [(self.rank, everything)]
-        ranks = np.array(self._session.history().written_ranks(keys, values))
+        ranks = np.array(history.written_ranks(keys, values))
         return [(int(each), np.flatnonzero(ranks == each)) for each in np.unique(ranks)]
 
     def _notice(self, text: str) -> None:

@@ -12,8 +12,6 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from emm import kernel
 from emm.codec.header import parameter_fault, payload_bytes
 from emm.codec.lineage import Lineage
@@ -22,7 +20,7 @@ from emm.codec.snapshot import Snapshot
 from emm.errors import ExistsError, FencedError, InputError, LimitError
 from emm.layout import EXPAND_AT_DEFAULT, RIDGE_DEFAULT, SEED_DEFAULT, STATE_BYTES_MAX, Origin, Projection
 from emm.memory.facts import RULE_NAMES
-from emm.memory.inputs import expand_at_of, integer
+from emm.memory.inputs import expand_at_of, integer, ridge_of
 from emm.memory.memory import Memory
 from emm.state import MatrixState, Parameters, empty_state
 from emm.storage.journal_writer import now_us
@@ -57,10 +55,6 @@ def create(
     let memories merge. `expand_at` is the saturation above which the rank doubles by itself (0: never).
     Raises `InputError`, `ExistsError`, `StorageError`.
     """
-    if not isinstance(ridge, (int, float, np.floating)):
-        raise InputError("ridge must be a number", found=repr(ridge))
-    with np.errstate(over="ignore"):
-        weight = float(np.float32(ridge))
     parameters = Parameters(
         integer("dim", dim),
         integer("key_dim", key_dim),
@@ -68,7 +62,7 @@ def create(
         _choice("rule", rule, RULE_NAMES),
         _choice("projection", projection, PROJECTION_NAMES),
         integer("seed", seed),
-        weight,
+        ridge_of(ridge),
     )
     fault = parameter_fault(parameters)
     if fault is not None:
@@ -81,7 +75,7 @@ def create(
             found=payload_bytes(parameters),
         )
     threshold = expand_at_of(expand_at)
-    return _publish_first(url, empty_state(parameters), Origin.CHECKPOINT, 0, threshold, metadata or {})
+    return _publish_first(url, empty_state(parameters), Origin.CHECKPOINT, 0, threshold, metadata)
 
 
 def open(
@@ -142,14 +136,15 @@ def merge(
             threshold = max(threshold, memory.expand_at)
         merged = kernel.merge(states)
     return _publish_first(
-        into, merged, Origin.MERGE, writes, threshold if expand_at is None else expand_at_of(expand_at), metadata or {}
+        into, merged, Origin.MERGE, writes, threshold if expand_at is None else expand_at_of(expand_at), metadata
     )
 
 
 def _publish_first(
-    url: Location, state: MatrixState, origin: Origin, write_count: int, expand_at: float, metadata: Metadata
+    url: Location, state: MatrixState, origin: Origin, write_count: int, expand_at: float, given: Metadata | None
 ) -> Memory:
     """Make the directory, publish generation 1, and open it for append under one lock."""
+    metadata = {} if given is None else given
     encode_metadata(metadata)
     directory = open_directory(url)
     directory.create()
@@ -171,6 +166,6 @@ def _publish_first(
 
 
 def _choice(name: str, given: str, choices: dict[str, Choice]) -> Choice:
-    if given not in choices:
+    if not isinstance(given, str) or given not in choices:
         raise InputError(f"unknown {name}", expected=" or ".join(map(repr, choices)), found=repr(given))
     return choices[given]

@@ -14,9 +14,8 @@ from emm.codec.journal import (
     JournalRecord,
     SegmentHeader,
     decode_record,
-    decode_record_header,
     decode_segment_header,
-    record_bytes,
+    record_size,
 )
 from emm.codec.pairs import Commit, count_pairs, decode_commit
 from emm.errors import ChecksumError, EmmError, FormatError, LimitError, TruncatedError
@@ -107,6 +106,14 @@ class SegmentReader:
                 if self.sealed:
                     raise FormatError("bytes follow the seal", rule="J-11", offset=offset)
                 record = self._record_at(offset)
+                if offset + record.size > self._end:
+                    raise FormatError(
+                        "the next segment ends this one inside a record",
+                        rule="R-11",
+                        offset=offset,
+                        expected=f"{self._end} bytes",
+                        found=f"a record up to {offset + record.size}",
+                    )
                 self._check_order(record, batch)
                 batch_bytes += record.size
                 if batch_bytes > BATCH_BYTES_MAX:
@@ -146,8 +153,7 @@ class SegmentReader:
     def _record_at(self, offset: int) -> JournalRecord:
         available = self.size - offset
         header = self._read(offset, min(RECORD_HEADER.size, available))
-        length = decode_record_header(header, offset)[3]
-        size = record_bytes(length)
+        size = record_size(header, offset)
         if size > available:
             raise TruncatedError("a record is cut short", rule="J-6", offset=offset, expected=size, found=available)
         return decode_record(header + self._read(offset + len(header), size - len(header)), offset, self.uuid)
@@ -176,31 +182,35 @@ class SegmentReader:
         """
         budget = _RESYNC_FACTOR * self.size + _WINDOW_BYTES
         best = 0
-        position = -(-offset // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES
-        while position < self._end:
-            window = self._read(position, min(_WINDOW_BYTES, self._end - position))
-            found = window.find(_MAGIC_BYTES)
-            while found >= 0:
-                if found % RECORD_ALIGNMENT_BYTES == 0:
-                    try:
-                        record = self._record_at(position + found)
-                        best = max(best, record.synced_through)
-                        budget -= record.size
-                    except FormatError as error:
-                        budget -= RECORD_HEADER.size if error.rule != "J-10" else self._stated_size(position + found)
+        start = -(-offset // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES
+        while start < self._end:
+            window = self._read(start, min(_WINDOW_BYTES, self._end - start))
+            inside = window.find(_MAGIC_BYTES)
+            while 0 <= inside < len(window):
+                step, checked = 1, 0
+                if inside % RECORD_ALIGNMENT_BYTES == 0:
+                    step, checked, proven = self._try_record(start + inside)
+                    best, budget = max(best, proven), budget - checked
                     if budget < 0:
                         raise LimitError(
                             "too many overlapping records beyond the damage to examine",
                             rule="S-6",
                             file=self.path,
-                            offset=position + found,
+                            offset=start + inside,
                         )
-                found = window.find(_MAGIC_BYTES, found + 1)
-            position += len(window) - len(window) % RECORD_ALIGNMENT_BYTES or len(window)
+                after = inside + step
+                inside = window.find(_MAGIC_BYTES, after) if after < len(window) else after
+            start += max(inside, -(-len(window) // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES)
         return best
 
-    def _stated_size(self, offset: int) -> int:
-        return record_bytes(decode_record_header(self._read(offset, RECORD_HEADER.size), offset)[3])
+    def _try_record(self, offset: int) -> tuple[int, int, int]:
+        """(bytes to step over, bytes that a CRC was computed of, LSN proven) for a record magic at `offset`."""
+        try:
+            record = self._record_at(offset)
+        except FormatError as error:
+            whole = error.rule in ("J-8", "J-9", "J-10")  # the header's CRC fits, so the rest was read as well
+            return 1, record_size(self._read(offset, RECORD_HEADER.size), offset) if whole else RECORD_HEADER.size, 0
+        return record.size, record.size, record.synced_through  # what lies inside it is its payload, not evidence
 
 
 def could_be_torn(damage: FormatError) -> bool:

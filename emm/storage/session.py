@@ -93,17 +93,21 @@ class Session:
     # --- changes that the journal holds ---------------------------------------------------------
 
     def commit_pairs(self, kind: RecordType, *batches: PairBatch) -> int:
-        """Apply and log batches of pairs as one commit; returns its LSN (the present one for no pairs)."""
+        """Apply and log batches of pairs as one commit; returns its LSN (the present one for no pairs).
+
+        Works on copies: a caller's array may be a view of M, which applying changes, or be written by another thread.
+        """
         writer = self.require_writable()
-        batches = tuple(batch for batch in batches if len(batch))
-        if not batches:
+        given = [batch for batch in batches if len(batch)]
+        if not given:
             return self.lsn
-        n_pairs = sum(map(len, batches))
-        parts = [part for batch in batches for part in self._split(kind, batch)]
+        n_pairs = sum(map(len, given))
         key_dim, dim = self.parameters.key_dim, self.parameters.dim
+        parts = [part for batch in given for part in self._split(kind, batch)]
         writer.check_size([PAIRS_HEADER.size + len(part) * pair_bytes(kind, key_dim, dim) for part in parts])
-        records = [(kind, encode_pairs(kind, part)) for part in parts]
-        return self._commit(records, n_pairs, lambda: self._apply(kind, batches))
+        own = [batch.copy() for batch in given]
+        records = [(kind, encode_pairs(kind, part)) for batch in own for part in self._split(kind, batch)]
+        return self._commit(records, n_pairs, lambda: self._apply(kind, own))
 
     def expand_bare(self, rank: int) -> int:
         """Apply and log an expansion without pairs; returns its LSN."""

@@ -4,7 +4,7 @@ Purpose: compare the three rules with the ridge limit on keys like those of text
 random: they share a mean (mean cosine about 0.3) and their spectrum falls like 1/i, and under that
 crosstalk the outer product and the plain delta rule remember little. Invariants: everything follows
 from (rank, load, seed) through NumPy's PCG64; nothing is cached.
-Source: DESIGN §3.2 and §3.3; top-1 as in Ramsauer et al., "Hopfield networks is all you need" (2021).
+Source: docs/capacity.md; top-1 as in Ramsauer et al., "Hopfield networks is all you need" (2021).
 """
 
 from __future__ import annotations

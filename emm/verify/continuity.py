@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emm.codec.journal import SegmentHeader
+from emm.codec.snapshot import Head
 from emm.layout import SEGMENT_HEADER
 from emm.storage.names import segment_name, snapshot_name
 from emm.verify.evidence import NOTHING_TOUCHED, Evidence
@@ -75,9 +76,10 @@ class ContinuityCheck:
     def end(self) -> Iterator[Finding]:
         """Segments that a snapshot, or nothing else, says were there."""
         segments = self.evidence.segments
-        if not segments:
-            return
         heads = [each.head for each in self.evidence.snapshots if each.head is not None]
+        if not segments:
+            yield from self._whole_journal_gone(heads)
+            return
         if heads and heads[-1].lineage.segment_next < segments[0].number:
             first, last = heads[-1].lineage.segment_next, segments[0].number - 1
             stated = segments[0].header
@@ -88,6 +90,14 @@ class ContinuityCheck:
             lsn = max(head.header.lsn for head in heads)
             lsns = (segments[-1].live_last + 1, lsn)
             yield self._missing_segments(segments[-1].number + 1, last, lsns, self.evidence.beyond(last))
+
+    def _whole_journal_gone(self, heads: list[Head]) -> Iterator[Finding]:
+        """Pruning keeps the segments between two snapshots that it keeps (R-10); nothing removes them all."""
+        if not heads or heads[0].lineage.segment_next == heads[-1].lineage.segment_next:
+            return
+        first, last = heads[0].lineage.segment_next, heads[-1].lineage.segment_next - 1
+        lsns = (heads[0].header.lsn + 1, heads[-1].header.lsn)
+        yield self._missing_segments(first, last, lsns, self.evidence.beyond(last))
 
     def _missing_segments(self, first: int, last: int, lsns: tuple[int, int | None], repair: str | None) -> Finding:
         names = segment_name(first) if first == last else f"{segment_name(first)} to {segment_name(last)}"
@@ -140,7 +150,8 @@ class ContinuityCheck:
             if stated is None or segment.number != lineage.segment_next:
                 continue
             rank = header.parameters.rank
-            if (stated.first_lsn, stated.rank) == (header.lsn + 1, rank):
+            continued_later = stated.floor_generation > header.generation  # a re-solve at this LSN raised the rank
+            if stated.first_lsn == header.lsn + 1 and (stated.rank == rank or continued_later):
                 continue
             yield finding(
                 "log-contradicted",

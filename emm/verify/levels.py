@@ -1,7 +1,8 @@
 """How deep a check goes, and what bounds it.
 
-Purpose: the ladder of DESIGN §5; every level includes the ones below it. Invariants: `blocks` (the
-default) reads every byte once, so it is the least level at which a coverage can be complete.
+Purpose: the ladder header < table < blocks < replay < numeric; every level includes the ones below it.
+Invariants: `blocks` (the default) reads every byte once, so it is the least level at which a coverage can be
+complete.
 """
 
 from __future__ import annotations

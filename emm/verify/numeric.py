@@ -1,4 +1,4 @@
-"""The last level: numbers that the arithmetic guarantees whatever was written (DESIGN §3.4).
+"""The last level: numbers that the arithmetic guarantees whatever was written (spec P-5).
 
 Purpose: find a state that is whole by its checksums and still could not have been computed. Invariants: pure;
 P is formed in float64 a band of rows at a time, so no second matrix of the state's size is held; the slack

@@ -69,7 +69,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """One of the verdicts of DESIGN §5, the worst of all targets."""
+        """One of the verdicts of spec S-7, the worst of all targets."""
         return str(worst(target.verdict for target in self.targets))
 
     @property

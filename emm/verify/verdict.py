@@ -1,6 +1,6 @@
 """From findings to one word and one exit code.
 
-Purpose: DESIGN §5's verdicts, the same for a file, a memory and an archive of many. Invariants: the
+Purpose: the verdicts of spec S-7, the same for a file, a memory and an archive of many. Invariants: the
 worst finding decides; for many targets the worst exit code decides, in the order 130, 1, 2, 4, 3, 5, 6, 10, 7, 0.
 """
 

@@ -18,6 +18,7 @@ from typing import Final
 from emm.errors import ClosedError, EmmError, MissingError, StorageError
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOT_SYNCED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS, errno.ENOTSUP)  # not ours, or no such thing
 
 
 def storage_error(error: OSError, file: str, doing: str) -> EmmError:
@@ -142,3 +143,14 @@ def fsync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def fsync_parents(path: str) -> None:
+    """Make the names that lead to an absolute path durable, where their directories can be opened and synced."""
+    while path != (parent := os.path.dirname(path)):
+        try:
+            fsync_directory(parent)
+        except OSError as error:
+            if error.errno not in _NOT_SYNCED:
+                raise
+        path = parent

@@ -30,6 +30,7 @@ from emm.vfs.handles import (
     LocalLock,
     OwnedFile,
     fsync_directory,
+    fsync_parents,
     storage_error,
     write_all,
 )
@@ -173,7 +174,10 @@ class LocalDirectory:
     # --- writing ------------------------------------------------------------------------------
 
     def create(self) -> None:
-        """Make the directory and its missing parents, each one durable before the next."""
+        """Make the directory and its missing parents, each one durable before the next.
+
+        Parents that are there are synced as well: who made them may have died before that.
+        """
         path = os.path.abspath(self._path)
         missing: list[str] = []
         try:
@@ -183,7 +187,13 @@ class LocalDirectory:
             for each in reversed(missing):
                 with contextlib.suppress(FileExistsError):  # another creator came first; the emptiness check decides
                     os.mkdir(each)
-                fsync_directory(os.path.dirname(each))
+                try:
+                    fsync_directory(os.path.dirname(each))
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(each)  # not durable, so it must not be seen
+                    raise
+            fsync_parents(path)
             if not os.path.isdir(self._path):
                 raise ExistsError("the name is taken by something that is not a directory", file=self._path)
             fd = self._directory_fd()
@@ -287,7 +297,11 @@ class LocalDirectory:
         return lock
 
     def sweep(self) -> Sequence[str]:
-        """Remove temporary files that dead writers left behind; the names. Only for the lock's holder."""
+        """Remove temporary files that dead writers left behind; the names. Only for the lock's holder.
+
+        The directory is synced whatever was found: a writer killed between `link` and fsync leaves a name that
+        everybody sees and a power cut would take.
+        """
         directory = self._directory_fd()
         lock = None if self._lock is None else self._lock()
         if lock is None or not lock.held:
@@ -296,8 +310,7 @@ class LocalDirectory:
             left = sorted(name for name in os.listdir(directory) if is_temporary(name))
             for name in left:
                 os.unlink(name, dir_fd=directory)
-            if left:
-                os.fsync(directory)
+            os.fsync(directory)
         except OSError as error:
             raise storage_error(error, self._path, "sweep") from error
         return left

@@ -83,7 +83,10 @@ class Directory(Protocol):
         ...
 
     def sweep(self) -> Sequence[str]:
-        """Remove temporary names that dead writers left; their names. Only for the lock's holder."""
+        """Remove temporary names that dead writers left; their names. Only for the lock's holder.
+
+        After it returns, every name in the directory is durable, also one whose publisher died before it was.
+        """
         ...
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Rules J-1 to J-10, J-12 and S-3: framing of segments and records.
 
-Red when a check is taken out of `decode_segment_header`, `decode_record_header` or `decode_record`, when the trailing
+Red when a check is taken out of `decode_segment_header`, `record_size` or `decode_record`, when the trailing
 CRC leaves out the UUID, header, payload or padding, when a length is used before it is checked, or when the chain
 covers something else.
 """
@@ -20,11 +20,11 @@ from emm.codec.journal import (
     PAYLOAD_BYTES_MAX,
     SegmentHeader,
     decode_record,
-    decode_record_header,
     decode_segment_header,
     encode_record,
     next_chain,
     record_bytes,
+    record_size,
 )
 from emm.codec.pairs import Commit
 from emm.errors import ChecksumError, EmmError, FormatError, NotEmmError, TruncatedError, UnsupportedError
@@ -218,4 +218,4 @@ def test_any_bytes_give_a_record_or_an_emm_error(noise: bytes, cut: int) -> None
     with pytest.raises(EmmError):
         decode_segment_header(noise)
     with pytest.raises(EmmError):
-        decode_record_header(noise, 0)
+        record_size(noise, 0)

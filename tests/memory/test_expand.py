@@ -25,7 +25,7 @@ def create(path: Path, rank: int = 16, expand_at: float = 0.0, **more: object) -
 
 
 def test_automatic_expansion_keeps_old_pairs_where_a_bare_one_loses_them(tmp_path: Path) -> None:
-    """DESIGN §3.3's measurement: 128 old pairs, rank 64 → 512, 512 new pairs, text-like keys."""
+    """The measurement behind automatic expansion: 128 old pairs, rank 64 → 512, 512 new pairs, text-like keys."""
     old, new = 128, 512
     keys, values = text_like_keys(old + new, 512, 0), unit_values(old + new, 128, 0)
 

@@ -128,6 +128,15 @@ def test_gate_above_one_is_refused_under_gated_delta(tmp_path: Path) -> None:
         memory.write(*pairs(), write_gate=1.5)
 
 
+def test_masked_numbers_are_refused(memory: emm.Memory) -> None:
+    """NumPy's asarray drops a mask and gives out what it hides. Red without the check for one."""
+    keys, values = pairs()
+    masked = np.ma.masked_where(values > 1, values)
+    refused(memory, lambda: memory.write(keys, masked), "values", "masked")
+    refused(memory, lambda: memory.recall(np.ma.masked_where(keys > 1, keys)), "queries", "masked")
+    assert memory.write(keys, np.ma.array(values)) == memory.lsn  # nothing is hidden
+
+
 def test_one_vector_lists_other_dtypes_and_strides_are_taken_as_they_mean(tmp_path: Path) -> None:
     keys, values = pairs(4)
 
@@ -186,6 +195,7 @@ BAD_SHAPES: list[dict[str, Any]] = [
     {"rank": 0},
     {"key_dim": 8},
     {"rule": "lstm"},
+    {"rule": []},
     {"projection": "random"},
     {"projection": "none"},
     {"seed": -1},
@@ -197,18 +207,23 @@ BAD_SHAPES: list[dict[str, Any]] = [
     {"ridge": 1e30},
     {"ridge": "small"},
     {"ridge": None},
+    {"ridge": True},
+    {"ridge": 10**400},
     {"expand_at": 1.5},
     {"expand_at": -0.1},
     {"expand_at": float("nan")},
     {"expand_at": "0.5"},
+    {"expand_at": True},
     {"metadata": {"a": 1.5}},
     {"metadata": {"a": "http://x"}},
     {"metadata": {"a": "x" * 20000}},
     {"metadata": [1]},
+    {"metadata": []},
+    {"metadata": {"a": 10**5000}},
 ]
 
 
-@pytest.mark.parametrize("wrong", BAD_SHAPES, ids=str)
+@pytest.mark.parametrize("wrong", BAD_SHAPES, ids=lambda wrong: next(iter(wrong)))
 def test_memory_that_cannot_be_is_not_created(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(emm.InputError) as caught:
         emm.create(str(tmp_path / "memory"), **{"dim": DIM, "rank": RANK, "key_dim": KEY_DIM, **wrong})
@@ -241,3 +256,8 @@ def test_unknown_mode_or_verify_is_refused(memory: emm.Memory, mode: Any) -> Non
         emm.open(memory.url, mode)
     with pytest.raises(emm.InputError):
         emm.open(memory.url, verify=mode)
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.0, "1", None, True])
+def test_prune_keeps_a_whole_number_of_snapshots(memory: emm.Memory, keep: Any) -> None:
+    refused(memory, lambda: memory.prune(keep=keep), "keep" if keep != 0 and keep != -1 else "kept")

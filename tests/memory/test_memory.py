@@ -75,9 +75,35 @@ def test_everything_a_memory_says_about_itself(tmp_path: Path) -> None:
 
 
 def test_metadata_given_out_is_a_copy(tmp_path: Path) -> None:
-    with create(tmp_path / "memory", metadata={"a": 1}) as memory:
+    """A shallow copy let a caller change a nested object, and the next checkpoint published it.
+
+    Red when `metadata` copies the outermost object alone.
+    """
+    with create(tmp_path / "memory", metadata={"a": 1, "b": {"c": [1]}}) as memory:
         memory.metadata["a"] = 2
-        assert memory.metadata == {"a": 1}
+        memory.metadata["b"]["c"].append(2)
+        assert memory.metadata == {"a": 1, "b": {"c": [1]}}
+
+
+@pytest.mark.parametrize("projection", ["hadamard", "none"])
+@pytest.mark.parametrize("rule", ["outer-product", "gated-delta", "preconditioned"])
+def test_a_memory_can_be_given_its_own_matrix(tmp_path: Path, rule: str, projection: str) -> None:
+    """`memory.matrix` is a view of M: written as values it changed under the kernel's hands while the journal had
+    it as it was before, so the handle, its next snapshot and the journal no longer agreed.
+
+    Red when `Session.commit_pairs` applies the caller's own arrays instead of copies.
+    """
+    path, size = tmp_path / "memory", 16
+    with emm.create(path, dim=size, rank=size, key_dim=size, rule=rule, projection=projection, expand_at=0) as memory:
+        random = np.random.default_rng(5)
+        keys = random.standard_normal((size, size), np.float32) / 4
+        memory.write(keys, random.standard_normal((size, size), np.float32))
+        memory.write(keys, memory.matrix)
+        memory.write(memory.matrix, keys)
+        memory.forget(memory.matrix[:2])
+        with emm.open(path) as replayed:
+            assert replayed.digest == memory.digest
+    assert emm.verify(path, "numeric").verdict == "clean"
 
 
 def test_creating_never_replaces_what_exists(tmp_path: Path) -> None:

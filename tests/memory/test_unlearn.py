@@ -177,6 +177,28 @@ def test_never_written_pair_is_refused(memory: emm.Memory) -> None:
         memory.unlearn(KEYS[[1, 2, 3]], VALUES[[1, 2, 4]])
 
 
+def test_plain_memory_asks_its_journal_before_it_unlearns(memory: emm.Memory) -> None:
+    """Red when the journal is asked only after decay or forgetting: a wrong value was taken out, and harmed the rest."""
+    memory.write(KEYS[:40], VALUES[:40])
+    before = memory.digest
+    with pytest.raises(emm.HistoryError, match="never written"):
+        memory.unlearn(KEYS[:1], VALUES[1:2])
+    assert memory.digest == before
+    memory.unlearn(KEYS[:1], VALUES[:1])
+    with pytest.raises(emm.HistoryError, match="unlearned by commit 2"):
+        memory.unlearn(KEYS[:1], VALUES[:1])
+
+
+def test_callers_vouch_with_the_rank_or_where_the_journal_was_pruned(memory: emm.Memory) -> None:
+    """Red when `rank` reads the journal, or when a pruned journal makes unlearning impossible."""
+    memory.write(KEYS[:40], VALUES[:40])
+    memory.unlearn(KEYS[:1], VALUES[:1], rank=memory.rank)
+    memory.checkpoint()
+    memory.prune(keep=1, journal=True)
+    memory.unlearn(KEYS[1:2], VALUES[1:2])
+    assert memory.write_count == 38
+
+
 def test_forgotten_pair_is_refused_and_a_rewrite_is_not(memory: emm.Memory) -> None:
     memory.write(KEYS[:40], VALUES[:40])
     memory.forget(KEYS[7:9])

@@ -388,6 +388,15 @@ def test_r11_bytes_past_what_the_next_segment_states_prove_nothing(
     refused({**contents, segment_name(2): short}, "R-6")
 
 
+def test_r11_previous_bytes_end_at_a_record(crashed: tuple[dict[str, bytes], list[str]]) -> None:
+    """Red when a record may reach past what the next segment states: the statement then says nothing exact."""
+    reader, logged = commits(crashed[0])
+    assert [each.lsn for each in reader.commits(logged[2].end)] == [1, 2, 3]
+    reader, _ = commits(crashed[0])
+    assert [each.lsn for each in reader.commits(logged[2].end + 8)] == [1, 2, 3]
+    assert reader.damage is not None and reader.damage.rule == "R-11"
+
+
 def test_r6_commits_missing_between_segments_are_corruption(generations: tuple[dict[str, bytes], list[str]]) -> None:
     contents, _ = generations
     left = {name: data for name, data in contents.items() if name[15:] not in ("2.emm", "3.emm")}

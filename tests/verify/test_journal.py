@@ -482,3 +482,27 @@ def test_shallow_levels_still_tell_whether_a_segment_header_can_be_mended(small,
     """Red when a shallow level calls loss what the rest of the memory mends."""
     verdict, findings = check(small | {SECOND: flipped(small[SECOND], 60)}, level)
     assert verdict is Verdict.REPAIRABLE, findings
+
+
+def test_r10_a_journal_that_is_gone_between_kept_snapshots_is_damage(tmp_path):
+    """Red when a directory without segments is passed over: pruning keeps what lies between two kept snapshots."""
+    with emm.create(tmp_path / "m", dim=4, rank=16, key_dim=16, expand_at=0) as memory:
+        memory.write(np.eye(2, 16, dtype=np.float32), np.ones((2, 4), np.float32))
+    (tmp_path / "m" / "0000000000000001.wal").unlink()
+    report = emm.verify(tmp_path / "m")
+    assert (report.exit_code, [each.code for each in report.findings]) == (3, ["segment-missing"])
+    assert report.findings[0].lsns == (1, 1)
+    with emm.open(tmp_path / "m", "a") as memory:
+        memory.prune(keep=1, journal=True)
+    assert emm.verify(tmp_path / "m").exit_code == 0
+
+
+def test_a_resolve_right_after_a_checkpoint_is_no_contradiction(tmp_path):
+    """Red when the segment after two snapshots of one LSN is held against the older one's rank (the kill harness)."""
+    keys = np.random.default_rng(1).standard_normal((12, 32)).astype(np.float32) / 6
+    with emm.create(tmp_path / "m", dim=4, rank=16, key_dim=32, expand_at=0) as memory:
+        memory.write(keys[:8], np.ones((8, 4), np.float32))
+        memory.checkpoint()
+        memory.expand(32)
+        memory.write(keys[8:], np.ones((4, 4), np.float32))
+    assert emm.verify(tmp_path / "m", "numeric").exit_code == 0

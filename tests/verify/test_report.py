@@ -196,7 +196,7 @@ def test_the_worst_of_many_targets_decides(tmp_path, small, killed):
 
 
 def test_s7_each_verdict_has_its_exit_code():
-    """Red when a number in DESIGN §5's table changes."""
+    """Red when a number in docs/exit-codes.md's table changes."""
     assert {str(each): exit_code(each) for each in Verdict} == {
         "clean": 0,
         "clean-unsealed": 0,

@@ -293,7 +293,7 @@ def flawed(small, change):
     ],
 )
 def test_p5_the_numeric_level_finds_states_that_arithmetic_cannot_reach(small, change, code, where):
-    """Red when one of DESIGN §3.4's bounds is dropped, or its element misnamed."""
+    """Red when one of P-5's bounds is dropped, or its element misnamed."""
     data = flawed(small, change)
     assert check(data, "0000000000000003.emm")[1] == []  # whole by its checksums
     verdict, findings = check(data, "0000000000000003.emm", Level.NUMERIC)

@@ -86,7 +86,9 @@ types:
         doc: R-6, valid length of the segment before, as this writer found it; 0 = none.
       - id: rank
         type: u4
-        doc: R-5, rank of the state before `first_lsn`.
+        valid:
+          expr: _ >= 1 and _ <= 16777216 and _ % 16 == 0
+        doc: J-5 and R-5, rank of the state before `first_lsn`.
       - id: reserved
         size: 8
         valid:
@@ -356,7 +358,7 @@ types:
         type: u4
         valid:
           expr: _ >= 1 and _ <= 16777216 and _ % 16 == 0
-        doc: The new rank, above the state's and allowed by H-7.
+        doc: The new rank, twice the state's and allowed by H-7.
       - id: reserved
         size: 4
         valid:

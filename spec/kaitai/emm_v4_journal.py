@@ -602,6 +602,9 @@ class EmmV4Journal(KaitaiStruct):
             self.chain = self._io.read_bytes(32)
             self.previous_bytes = self._io.read_u8le()
             self.rank = self._io.read_u4le()
+            _ = self.rank
+            if not  ((_ >= 1) and (_ <= 16777216) and (_ % 16 == 0)) :
+                raise kaitaistruct.ValidationExprError(self.rank, self._io, u"/types/segment_header/seq/11")
             self.reserved = self._io.read_bytes(8)
             _ = self.reserved
             if not KaitaiStream.byte_array_max(_) == 0:

@@ -95,6 +95,7 @@ def restricted(record: Record, draw: random.Random) -> dict[str, Any]:
             "segment": number,
             "first_lsn": draw.randint(1, 2**64 - 1),
             "floor_generation": draw.randint(1, 2**64 - 1),
+            "rank": draw.randint(1, 1 << 20) * 16,
         },
         "PairsHeader": {
             "n_pairs": draw.randint(1, 2**32 - 1),

@@ -238,8 +238,6 @@ NOT_SEEN = {
     "j2-flip": "a checksum",
     "j5-foreign": "the memory's UUID",
     "foreign-segment": "the memory's UUID",
-    "j5-rank-zero": "emm-v4-journal.ksy does not bound a segment's rank",
-    "j5-rank-odd": "emm-v4-journal.ksy does not bound a segment's rank",
     "j15-rule-1": "the memory's rule",
     "j16-n-pairs": "the batch",
     "j17-rank-same": "the state's rank",

@@ -26,6 +26,12 @@ def test_console_scripts_resolve() -> None:
         assert callable(getattr(import_module(module), function))
 
 
+def test_the_packages_say_that_they_are_typed() -> None:
+    """pyproject.toml named `emm/py.typed`, which was not there: to a user's type checker the library had no types."""
+    for package in ("emm", "engine/emm_engine", "tools/emm_tools"):
+        assert (ROOT / package / "py.typed").is_file(), package
+
+
 def test_the_core_needs_four_packages() -> None:
     assert names(PROJECT["dependencies"]) == {"numpy", "cffi", "fsspec", "click"}
 

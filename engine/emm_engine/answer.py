@@ -1,14 +1,18 @@
 """What ingest and ask return.
 
 Purpose: plain values that print, compare and turn into JSON. Invariants: frozen; a citation's quote is the
-stored text of its span, to the character; JSON holds the same numbers as the values.
+stored text of its span, to the character; JSON holds the same numbers as the values, and nothing that a terminal
+obeys.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # JSON itself escapes none of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,14 @@ class IngestReport:
     def entries_per_second(self) -> float:
         return self.entries_read / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def documents_per_second(self) -> float:
+        """New documents alone: copies of ones already there cost next to nothing."""
+        return self.documents / self.seconds if self.seconds > 0 else 0.0
+
     def to_json(self) -> str:
-        return _json({**asdict(self), "entries_per_second": self.entries_per_second})
+        rates = {"entries_per_second": self.entries_per_second, "documents_per_second": self.documents_per_second}
+        return _json({**asdict(self), **rates})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +79,10 @@ class Citation:
     start: int
     end: int
     quote: str
-    score: float
+    score: float  # relative to the other passages of this answer
     lexical: float
     vector: float
+    file_date: bool = False  # the date is the file's own: nothing in it said another
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ class Evidence:
     end: int
     score: float  # cosine to the question
     number: int  # [n] when the passage is also cited, else 0
+    file_date: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ class RunStatus:
     """One run of the archive."""
 
     scope: str
-    documents: int
+    documents: int  # current, as are the passages: not superseded
     passages: int
     absorbed: int
     pending: int  # pairs whose text is durable and that the matrix has not absorbed yet
@@ -138,4 +150,5 @@ class RunStatus:
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

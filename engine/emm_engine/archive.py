@@ -18,7 +18,6 @@ from emm_engine.catalog_pairs import PairLedger
 from emm_engine.catalog_schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.documents import Document
 from emm_engine.embeddings import Embedder, EmbedderFolder, Provider
-from emm_engine.embeddings_lsa import LsaProvider
 from emm_engine.errors import EmbedderError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Scope, shape_of
@@ -51,7 +50,7 @@ class Archive:
     @classmethod
     def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
         """A new archive in a new or empty folder; `ExistsError` where something is already."""
-        root = Path(path)
+        root, provider = Path(path), provider or _default_provider()
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
@@ -67,7 +66,7 @@ class Archive:
         root = Path(path)
         if not (root / CATALOG_NAME).is_file():
             raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
-        return cls(root, Catalog(root / CATALOG_NAME), provider or LsaProvider())
+        return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
 
     def close(self) -> None:
         self._shelf.close()
@@ -120,6 +119,15 @@ class Archive:
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
 
+    def scopes(self) -> list[Scope]:
+        """Every run, in order of name."""
+        return [run.scope for run in self._catalog.all_runs()]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the memories that `ask` and `tree` have opened say about themselves, each with its run."""
+        return tuple(self._shelf.notices)
+
     def memory_path(self, scope: Scope) -> Path:
         """Where a run's memory directory lies, for `emm.open`, `emm-verify` and `emm-inspect`."""
         return self.path / scope.require_run().memory_path
@@ -129,7 +137,8 @@ class Archive:
     def _status(self, run: Run) -> RunStatus:
         documents, passages = self._catalog.query(
             "SELECT (SELECT count(*) FROM documents WHERE scope_id = ? AND superseded = 0), "
-            "(SELECT count(*) FROM passages WHERE scope_id = ?)",
+            "(SELECT count(*) FROM passages JOIN documents USING(document_id) "
+            "WHERE passages.scope_id = ? AND superseded = 0)",
             (run.scope_id, run.scope_id),
         )[0]
         progress = PairLedger(self._catalog, run).progress()
@@ -180,6 +189,13 @@ class Archive:
         if fingerprint not in self._stores:
             self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
+
+
+def _default_provider() -> Provider:
+    """TF-IDF and SVD; imported here, because scikit-learn takes a second that `--help` need not wait."""
+    from emm_engine.embeddings_lsa import LsaProvider
+
+    return LsaProvider()
 
 
 def _is_leftover(path: Path) -> bool:

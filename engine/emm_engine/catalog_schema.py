@@ -133,15 +133,24 @@ def create_catalog(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection in WAL mode that is durable at every commit; the schema is checked."""
-    return _connect(str(path), "")
+    """A connection in WAL mode that is durable at every commit; the schema is checked.
+
+    Where nothing may be written (a read-only medium, somebody else's archive) it reads only. SQLite cannot make the
+    files beside the catalog there that readers and writers share, so a catalog without a log is taken as immutable.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return _connect(str(path), "")
+    log = path.with_name(path.name + "-wal")
+    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    return _connect(f"{path.absolute().as_uri()}?mode=ro{immutable}", "", read_only=True)
 
 
-def _connect(path: str, script: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+def _connect(path: str, script: str, *, read_only: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30.0, uri=read_only)
     try:
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
         if script:

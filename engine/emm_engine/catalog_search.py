@@ -2,7 +2,8 @@
 
 Purpose: every read that an answer needs, bound to one tenant and a set of its runs. Invariants: BM25 comes from
 the tenant's own full-text table; a document is visible at a moment when it is dated up to then and not yet
-superseded by one dated up to then; a quote is the stored text at the stored span, nothing else.
+superseded by one dated up to then; a quote is the stored text at the stored span, nothing else, and is compared
+with its hash, for SQLite keeps no checksums.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 
 from emm_engine.catalog import Catalog, Run, marks
 from emm_engine.catalog_schema import fulltext_table
-from emm_engine.documents import Label
+from emm_engine.documents import FILE_DATE, Label, embedded_text, text_hash
+from emm_engine.errors import CatalogError
 from emm_engine.stopwords import STOPWORDS
 
 COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
@@ -31,6 +33,7 @@ class Quote:
     source: str
     title: str
     date: str
+    file_date: bool
     start: int
     end: int
     text: str
@@ -106,14 +109,19 @@ class CatalogReader:
         return {row[0]: row[1] & 0xFFFF_FFFF_FFFF_FFFF for row in rows}
 
     def quotes(self, passage_ids: Sequence[int]) -> dict[int, Quote]:
-        """{passage id: its quote}."""
+        """{passage id: its quote}; `CatalogError` when a text is no longer what was stored."""
         rows = self._catalog.query(
-            "SELECT passage_id, document_id, source, title, date, start, end, substr(text, start + 1, end - start) "
-            "FROM passages JOIN documents USING(document_id) "
+            "SELECT passage_id, document_id, source, title, date, EXISTS (SELECT 1 FROM document_labels "
+            "JOIN labels USING(label_id) WHERE document_id = documents.document_id AND kind = ? AND name = ?), "
+            "start, end, substr(text, start + 1, end - start), "
+            "text_hash FROM passages JOIN documents USING(document_id) "
             f"WHERE passages.tenant_id = ? AND passage_id IN ({marks(passage_ids)})",
-            (self._tenant_id, *passage_ids),
+            (FILE_DATE.kind, FILE_DATE.name, self._tenant_id, *passage_ids),
         )
-        return {row[0]: Quote(*row) for row in rows}
+        for passage_id, _, source, title, *_, text, stored in rows:
+            if text_hash(embedded_text(title, text)) != stored:
+                raise CatalogError(f"the text of passage {passage_id} is not what was stored", found=source)
+        return {row[0]: Quote(*(*row[:5], bool(row[5]), *row[6:-1])) for row in rows}
 
     def matrix_labels(self, support_min: int) -> list[tuple[Label, int]]:
         """Labels that at least `support_min` of the runs' absorbed pairs carry, with how many, by kind and name."""
@@ -139,7 +147,7 @@ class CatalogReader:
     def undated(self) -> int:
         """Current documents of the runs without a date, which `as_of` cannot place."""
         rows = self._catalog.query(
-            "SELECT count(*) FROM documents WHERE tenant_id = ? AND date = '' "
+            "SELECT count(*) FROM documents WHERE tenant_id = ? AND date = '' AND superseded = 0 "
             f"AND scope_id IN ({marks(self._scope_ids)})",
             (self._tenant_id, *self._scope_ids),
         )

@@ -13,13 +13,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from emm_engine.answer import Association, Citation
+from emm_engine.answer import Association, Citation, Evidence
 
 ASSOCIATIONS_SHARE = 0.3  # of the budget, at most; citations may use what associations leave
 EVIDENCE_SHOWN = 3
+CHANGELOGS = ("changelog.Debian", "changelog.Debian.gz")  # sources of many entries: spans count within one
 
 _TOKEN = re.compile(r"\w{1,6}|[^\w\s]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def n_tokens(text: str) -> int:
@@ -30,6 +31,11 @@ def n_tokens(text: str) -> int:
 def shown(text: str) -> str:
     """Text that is safe on a terminal: control characters become a mark."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def shown_date(item: Citation | Evidence) -> str:
+    """The day, and whether it is only the file's."""
+    return f"{item.date[:10] or 'undated'}{' (file date)' if item.file_date else ''}"
 
 
 def build(
@@ -67,14 +73,15 @@ def build(
 
 def _citation(citation: Citation) -> str:
     quote = "\n".join("    " + line for line in shown(citation.quote).split("\n"))
-    where = f"{citation.source}: {citation.title}, {citation.date[:10] or 'undated'}".replace("\n", " ")
-    place = f"chars {citation.start}-{citation.end}, score {citation.score:.2f}"
+    where = f"{citation.source}: {citation.title}, {shown_date(citation)}".replace("\n", " ")
+    whole = " of the entry" if citation.source.endswith(CHANGELOGS) else ""
+    place = f"chars {citation.start}–{citation.end}{whole}, score {citation.score:.2f}"
     return f"[{citation.number}] {shown(where)}, {place}\n{quote}"
 
 
 def _association(association: Association) -> str:
     behind = "; ".join(
-        f"{f'[{item.number}] ' if item.number else ''}{item.title} ({item.date[:10] or 'undated'}, {item.score:.2f})"
+        f"{f'[{item.number}] ' if item.number else ''}{item.title} ({shown_date(item)}, {item.score:.2f})"
         for item in association.evidence[:EVIDENCE_SHOWN]
     )
     head = f"~ {association.kind} {association.name}: strength {association.strength:.2f} (base {association.base:.3f})"

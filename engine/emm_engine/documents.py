@@ -2,7 +2,8 @@
 
 Purpose: the value every importer produces and the archive takes. Invariants: `date` is UTC in ISO 8601
 to the second (`2006-12-08T10:00:00Z`) or empty when unknown, so dates sort as text; the content hash
-covers title and text alone, so the same text under another path or date is recognised as the same.
+covers title and text alone, so the same text under another path or date is recognised as the same; title and
+labels, which count once for each passage of the text, are bounded, so an archive grows with what it is given.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from datetime import UTC, datetime
 from emm import InputError
 
 DOCUMENT_CHARS_MAX = 32 << 20
+TITLE_CHARS_MAX = 1000
+LABELS_MAX = 256
 AFTER_ALL = "~"  # sorts after every character of a date
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_AS_OF = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:T\d\d:\d\d:\d\dZ)?)?)?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +34,9 @@ class Label:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
+
+
+FILE_DATE = Label("date", "file")  # carried by a document whose date is only its file's; never in the matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,13 @@ class Document:
         for string in strings:
             if "\0" in string or _SURROGATE.search(string):
                 raise InputError("a text holds NUL or lone surrogates", file=self.source, found=repr(string[:40]))
-        if len(self.text) > DOCUMENT_CHARS_MAX:
-            raise InputError("a text is too long", file=self.source, expected=DOCUMENT_CHARS_MAX, found=len(self.text))
+        for what, found, most in (
+            ("text is too long", len(self.text), DOCUMENT_CHARS_MAX),
+            ("title is too long", len(self.title), TITLE_CHARS_MAX),
+            ("document has too many labels", len(self.labels), LABELS_MAX),
+        ):
+            if found > most:
+                raise InputError(f"a {what}", file=self.source, expected=f"at most {most}", found=found)
         if self.date and not _DATE.fullmatch(self.date):
             raise InputError("not a date", file=self.source, expected="YYYY-MM-DDTHH:MM:SSZ or empty", found=self.date)
 
@@ -68,14 +80,14 @@ class Document:
 def utc_text(moment: datetime) -> str:
     """A moment as `YYYY-MM-DDTHH:MM:SSZ`; a naive one is taken as UTC."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")  # %Y does not pad a year before 1000
 
 
 def end_of(as_of: str) -> str:
     """The last second that `as_of` (a year, month, day or full moment in UTC) includes, for comparing dates."""
     for pattern in ("%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"):
-        try:
-            datetime.strptime(as_of, pattern)
+        try:  # strptime also takes `2024-1`, which would not sort as a text
+            datetime.strptime(as_of if _AS_OF.fullmatch(as_of) else "", pattern)
         except ValueError:
             continue
         return as_of if as_of.endswith("Z") else as_of + AFTER_ALL

@@ -1,6 +1,6 @@
 """Embedding without weights: TF-IDF and a truncated SVD, fitted on the domain's own texts.
 
-Purpose: the local fallback of DESIGN §6, measured far better than feature hashing. A vector is the text's
+Purpose: the local fallback, measured far better than feature hashing. A vector is the text's
 TF-IDF row times the leading right singular vectors (Deerwester et al. 1990), scaled to length one.
 Invariants: the fit has a fixed seed and a fixed order of terms, so the same texts give the same model on
 the same machine; the stored form is an `.npz` without pickle; a corpus with fewer texts or terms than `dim`

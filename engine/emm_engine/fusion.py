@@ -1,6 +1,6 @@
 """Convex fusion of two rankings, rescored exactly over their union.
 
-Purpose: DESIGN §6's hybrid ranking: union of the top 100 of each, both scores exact for every member, each
+Purpose: the hybrid ranking: union of the top 100 of each, both scores exact for every member, each
 scaled to [0, 1] by its minimum and maximum over the pool, then the mean. Invariants: pure arithmetic, no I/O;
 the order is (score descending, id ascending), so equal inputs give equal rankings.
 """

@@ -1,7 +1,7 @@
 """Where a memory lives: tenant / domain / project / run, and the shape each domain starts with.
 
 Purpose: turn names given by people into validated scopes and relative memory paths, and hold the
-seven domain defaults of DESIGN §6 as data. Invariants: a name is lower-case, begins with a letter or
+seven domain defaults as data. Invariants: a name is lower-case, begins with a letter or
 digit and never contains a separator, so a scope's path stays inside the archive on every file system;
 names that begin with an underscore are the engine's own; a scope with a run has a project.
 """
@@ -19,7 +19,7 @@ from emm_engine.errors import ScopeError
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9_-])?")
 KEY_DIM_MIN = 256  # numbers in a key; a power of two, so φ pads nothing
 ROLLUP = "_rollup"  # the matrix of a project or domain beside those of its children
-RIDGE = 1.0  # λ: labels of text are noisy and many-to-one, DESIGN §3.2
+RIDGE = 1.0  # λ: labels of text are noisy and many-to-one, so the prior weighs as much as a pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 Purpose: the demo's measurement of what the matrix is worth on the user's own text, against nearest neighbours
 and against always guessing the commonest labels. Invariants: the split is by date, the embedder is fitted on the
 older part alone, duplicates are dropped, nothing is tuned on the newer part in the matrix's favour (neighbours get
-the best of several k, chosen on the newer part, which favours them); the winner is named whichever it is.
+the best of several k, chosen on the newer part, which favours them); the winner is named whichever it is, and
+nobody is where there is a tie or where matrix and neighbours are not distinguishable.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -21,7 +23,6 @@ import emm
 from emm import InputError
 from emm_engine.documents import Document, Label
 from emm_engine.embeddings import Float32Array
-from emm_engine.embeddings_lsa import LsaProvider
 from emm_engine.labels import codes
 
 LEARNT_SHARE = 0.7
@@ -30,6 +31,10 @@ ENTRIES_MIN = 10
 RANK, DIM, RIDGE = 512, 768, 1.0
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 PAIRS_PER_BATCH = 512
+DISTINGUISHABLE_Z = 2.0  # |z| of the sign test below which matrix and neighbours count as equal
+TIE, NOT_DISTINGUISHABLE = "tie", "not distinguishable"
+
+Hits = npt.NDArray[np.bool_]  # (n, up to 3): whether each guess was right
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,6 +58,25 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Paired:
+    """Matrix against neighbours on the same entries: the newer ones where just one first guess was right."""
+
+    matrix_alone: int
+    neighbours_alone: int
+    z: float  # sign test (McNemar 1947) in its normal approximation; above 0 for the matrix
+
+    @classmethod
+    def of(cls, matrix: npt.NDArray[np.bool_], neighbours: npt.NDArray[np.bool_]) -> Paired:
+        """From (n,) first guesses that were right."""
+        ours, theirs = int((matrix & ~neighbours).sum()), int((neighbours & ~matrix).sum())
+        return cls(ours, theirs, (ours - theirs) / math.sqrt(max(ours + theirs, 1)))
+
+    @property
+    def distinguishable(self) -> bool:
+        return abs(self.z) >= DISTINGUISHABLE_Z
+
+
+@dataclass(frozen=True, slots=True)
 class HoldoutReport:
     """What was learnt, what was predicted, and who won."""
 
@@ -63,8 +87,11 @@ class HoldoutReport:
     n_dates: int  # different dates among all entries: few mean that the split is hardly one by time
     n_named: int  # newer entries whose text names a label outright
     split_date: str  # of the first newer entry
+    rank: int  # shape of the held-out matrix, whatever shape an archive of these texts has
+    dim: int
     scores: tuple[Score, ...]  # matrix, neighbours, prior
-    winner: str  # by p_at_1, then p_at_3
+    paired: Paired
+    winner: str  # by p_at_1, then p_at_3: a predictor's name, "tie" or "not distinguishable"
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
@@ -83,6 +110,8 @@ def entries_of(documents: Iterable[Document], kind: str) -> list[Entry]:
 
 def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> HoldoutReport:
     """Run the test; the matrix lives in a temporary directory (below `folder`, when given)."""
+    from emm_engine.embeddings_lsa import LsaProvider  # here: scikit-learn takes a second that `--help` need not wait
+
     started = time.perf_counter()
     ordered = sorted(set(entries))
     if len(ordered) > ENTRIES_MAX:
@@ -96,11 +125,10 @@ def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> Holdo
     embedder = LsaProvider().fit([entry.text for entry in older], RANK)
     keys = embedder.embed([entry.text for entry in older])
     queries = embedder.embed([entry.text for entry in newer])
-    scores = (
-        _matrix(keys, learnt, queries, wanted, labels, folder),
-        _neighbours(keys, learnt, queries, wanted),
-        _prior(learnt, wanted),
-    )
+    matrix, matrix_hits = _matrix(keys, learnt, queries, wanted, labels, folder)
+    neighbours, neighbours_hits = _neighbours(keys, learnt, queries, wanted)
+    scores = (matrix, neighbours, _prior(learnt, wanted))
+    paired = Paired.of(matrix_hits[:, 0], neighbours_hits[:, 0])
     return HoldoutReport(
         n_learnt=len(older),
         n_predicted=len(newer),
@@ -109,10 +137,23 @@ def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> Holdo
         n_dates=len({entry.date for entry in ordered}),
         n_named=sum(any(label.lower() in entry.text.lower() for label in entry.labels) for entry in newer),
         split_date=newer[0].date,
+        rank=RANK,
+        dim=DIM,
         scores=scores,
-        winner=max(scores, key=lambda score: (score.p_at_1, score.p_at_3)).name,
+        paired=paired,
+        winner=_winner(scores, paired),
         seconds=time.perf_counter() - started,
     )
+
+
+def _winner(scores: Sequence[Score], paired: Paired) -> str:
+    """The best by P@1, then P@3; nobody when two are equal, or matrix and neighbours too close to call."""
+    first, second, *_ = sorted(scores, key=lambda score: (score.p_at_1, score.p_at_3), reverse=True)
+    if (first.p_at_1, first.p_at_3) == (second.p_at_1, second.p_at_3):
+        return TIE
+    if {first.name, second.name} == {"matrix", "neighbours"} and not paired.distinguishable:
+        return NOT_DISTINGUISHABLE
+    return first.name
 
 
 def _indicators(entries: Sequence[Entry], labels: Sequence[str]) -> Float32Array:
@@ -131,7 +172,7 @@ def _matrix(
     wanted: Float32Array,  # (m, n_labels) indicators
     labels: Sequence[str],
     folder: str | Path | None,
-) -> Score:
+) -> tuple[Score, Hits]:
     started = time.perf_counter()
     rows = codes([Label("label", label) for label in labels], DIM)
     with (
@@ -150,12 +191,14 @@ def _matrix(
             part = slice(low, low + PAIRS_PER_BATCH)
             memory.write(keys[part], learnt[part] @ rows)
         recalled = memory.recall(queries)
-    guesses = _top(recalled @ rows.T)
+    hits = _hits(_top(recalled @ rows.T), wanted)
     parameters = f"rule 2, rank {RANK}, dim {DIM}, λ {RIDGE:g}"
-    return Score("matrix", parameters, *_precision(guesses, wanted), time.perf_counter() - started)
+    return Score("matrix", parameters, *_precision(hits), time.perf_counter() - started), hits
 
 
-def _neighbours(keys: Float32Array, learnt: Float32Array, queries: Float32Array, wanted: Float32Array) -> Score:
+def _neighbours(
+    keys: Float32Array, learnt: Float32Array, queries: Float32Array, wanted: Float32Array
+) -> tuple[Score, Hits]:
     """Votes of the k nearest, weighted by cosine; the k that does best."""
     started = time.perf_counter()
     depths = [k for k in NEIGHBOURS if k <= len(keys)]
@@ -169,17 +212,18 @@ def _neighbours(keys: Float32Array, learnt: Float32Array, queries: Float32Array,
         for row in range(len(at)):
             for k in depths:
                 votes[k][low + row] = found[row, :k] @ learnt[at[row, :k]]
-    precisions = {k: _precision(_top(votes[k]), wanted) for k in depths}
-    best = max(depths, key=lambda k: (*precisions[k], -k))
+    hits = {k: _hits(_top(votes[k]), wanted) for k in depths}
+    best = max(depths, key=lambda k: (*_precision(hits[k]), -k))
     parameters = f"k {best}, the best of {', '.join(map(str, depths))}"
-    return Score("neighbours", parameters, *precisions[best], time.perf_counter() - started)
+    return Score("neighbours", parameters, *_precision(hits[best]), time.perf_counter() - started), hits[best]
 
 
 def _prior(learnt: Float32Array, wanted: Float32Array) -> Score:
     """Always the commonest labels."""
     started = time.perf_counter()
     guesses = np.repeat(_top(learnt.sum(axis=0, keepdims=True)), len(wanted), axis=0)
-    return Score("prior", "the commonest labels", *_precision(guesses, wanted), time.perf_counter() - started)
+    precision = _precision(_hits(guesses, wanted))
+    return Score("prior", "the commonest labels", *precision, time.perf_counter() - started)
 
 
 def _top(scores: Float32Array) -> npt.NDArray[np.int64]:
@@ -187,6 +231,9 @@ def _top(scores: Float32Array) -> npt.NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :3]
 
 
-def _precision(guesses: npt.NDArray[np.int64], wanted: Float32Array) -> tuple[float, float]:
-    hits = np.take_along_axis(wanted, guesses, 1) > 0
+def _hits(guesses: npt.NDArray[np.int64], wanted: Float32Array) -> Hits:
+    return np.asarray(np.take_along_axis(wanted, guesses, 1) > 0)
+
+
+def _precision(hits: Hits) -> tuple[float, float]:
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())

@@ -179,6 +179,6 @@ class Ingest:
             kept = self._ledger.kept(chunk)
             values = np.stack([value(kept[identity], self._memory.dim) for identity in chunk])
             batch = self._ledger.intend_unlearn(chunk, self._memory.write_count)
-            self._ledger.settle(batch, self._memory.unlearn(keys, values))
+            self._ledger.settle(batch, self._memory.unlearn(keys, values, rank=self._memory.rank))  # the ledger vouches
             n_done += len(chunk)
         return n_done

@@ -29,6 +29,7 @@ WEIGHTS = MappingProxyType(
         "term": 0.5,
         "fact": 0.5,
         "bug": 0.0,  # names one event, not a pattern: kept in the catalog, never in the matrix
+        "date": 0.0,  # says where a date comes from
     }
 )
 TERMS_PER_PASSAGE = 3

@@ -27,6 +27,7 @@ class MatrixShelf:
         self._root = root
         self._catalog = catalog
         self._readers: dict[int, emm.Memory] = {}
+        self.notices: dict[str, None] = {}  # of the memories opened for reading, each once
 
     def path(self, run: Run) -> Path:
         return self._root / run.scope.memory_path
@@ -79,6 +80,7 @@ class MatrixShelf:
             memory.close()
             raise
         self._readers[run.scope_id] = memory
+        self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
 
     def release(self, run: Run) -> None:

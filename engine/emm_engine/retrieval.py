@@ -1,6 +1,6 @@
 """A question to an answer: lexical, vector and matrix recall over the runs of a scope.
 
-Purpose: DESIGN §6's hybrid recall. Passages are ranked by lexical and vector scores fused over one pool; the
+Purpose: hybrid recall. Passages are ranked by lexical and vector scores fused over one pool; the
 matrix adds associations beside them, never a ranking. Invariants: everything is bound to the scope's tenant;
 missing or damaged vectors are embedded again before the answer, so damage costs time and changes nothing; a
 matrix holds no past, so a question `as_of` a moment gets no associations, and the answer says so.
@@ -32,7 +32,9 @@ from emm_engine.vectors import VectorStore
 LABEL_SUPPORT_MIN = 2  # a label of one passage is no pattern
 ASSOCIATIONS = 6
 EVIDENCE = 3
-WHERE = ("document_id", "passage_id", "source", "title", "date", "start", "end")  # what a quote says of its place
+COSINE_MIN = 1e-4  # what lies below it is rounding, not likeness
+# what a quote says of its place
+WHERE = ("document_id", "passage_id", "source", "title", "date", "file_date", "start", "end")
 
 Models = Callable[[Run], tuple[Embedder, VectorStore]]
 
@@ -52,10 +54,12 @@ class Retrieval:
         moment = end_of(as_of) if as_of is not None else None
         runs = self._catalog.runs(scope)
         tenant_id = self._catalog.tenant_id(scope.tenant)
-        if not runs or tenant_id is None or self._catalog.embedder(scope.tenant, scope.domain) is None:
+        if not runs or tenant_id is None:
             note = f"nothing has been ingested under {scope}"
             return Answer(question, str(scope), as_of, "", 0, (), (), (), (note,), clock.total())
         reader = CatalogReader(self._catalog, tenant_id, runs, moment)
+        if self._catalog.embedder(scope.tenant, scope.domain) is None:
+            return self._from_text(question, scope, k, token_budget, as_of, runs, reader, clock)
         embedder, vectors = self._models(runs[0])
         key = embedder.embed([question])[0]
         clock.mark("embed")
@@ -67,6 +71,9 @@ class Retrieval:
         clock.mark("quotes")
         notes = self._notes(reader, runs, key, as_of)
         associations = [] if as_of is not None else self._associate(key, scope, runs, reader, vectors)
+        n_pairs = sum(PairLedger(self._catalog, run).progress().absorbed for run in runs)
+        if as_of is None and not associations and n_pairs:
+            notes.append(f"no association stands out ({n_pairs} pair{'s' if n_pairs > 1 else ''})")
         clock.mark("matrix")
         context, cited, linked = build(citations, associations, token_budget)
         if len(cited) < len(citations):
@@ -76,11 +83,32 @@ class Retrieval:
         size = n_tokens(context)
         return Answer(question, str(scope), as_of, context, size, cited, linked, vector_only, tuple(notes), timings)
 
+    def _from_text(
+        self,
+        question: str,
+        scope: Scope,
+        k: int,
+        token_budget: int,
+        as_of: str | None,
+        runs: Sequence[Run],
+        reader: CatalogReader,
+        clock: _Clock,
+    ) -> Answer:
+        """An answer by words alone: an ingest was stopped after it had stored text and before it had an embedder."""
+        lexical = reader.lexical_scores(match_expression(question))
+        citations = _cite(reader, fuse(list(lexical), lexical, {})[:k])
+        context, cited, _ = build(citations, [], token_budget)
+        notes = tuple(self._lag(runs)) or (f"nothing has been ingested under {scope}",)
+        return Answer(question, str(scope), as_of, context, n_tokens(context), cited, (), (), notes, clock.total())
+
+    def _lag(self, runs: Sequence[Run]) -> list[str]:
+        """At most one note about text that no matrix has absorbed yet."""
+        n_waiting = sum(PairLedger(self._catalog, run).progress().pending for run in runs)
+        verb = "passage waits" if n_waiting == 1 else "passages wait"
+        return [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
+
     def _notes(self, reader: CatalogReader, runs: Sequence[Run], key: Float32Array, as_of: str | None) -> list[str]:
-        notes = []
-        lag = sum(PairLedger(self._catalog, run).progress().pending for run in runs)
-        if lag:
-            notes.append(f"{lag} passages are not in the matrix yet; ingest again to absorb them")
+        notes = self._lag(runs)
         if not key.any():
             notes.append("the embedder knows none of the question's words; the ranking is lexical alone")
         if as_of is not None:
@@ -128,7 +156,7 @@ class Retrieval:
             for run in runs:
                 ids, scores = vectors.search(str(run.scope), key, POOL, allowed)
                 near += [(-float(score), int(identity)) for identity, score in zip(ids, scores, strict=True)]
-        near = sorted(near)[:POOL]
+        near = sorted(item for item in near if item[0] < -COSINE_MIN)[:POOL]
         pool = sorted({identity for _, identity in words} | {identity for _, identity in near})
         angles: dict[int, float] = {}
         ids = np.asarray(pool, np.int64)

@@ -4,12 +4,14 @@ Purpose: read `*/changelog.Debian.gz` (three decades of failures, fixes and reve
 machine). An entry is the block from `package (version) distribution; urgency=…` to its signature
 ` -- Name <address>  date`; its text is the lines between, verbatim. Invariants: any bytes are tolerated
 (UTF-8, else Latin-1); a file that does not decompress, or grows past the limit, is reported and skipped;
-an entry without a readable date is kept with an empty one.
+only regular files inside the folder are read, also through symbolic links; an entry without a readable date is
+kept with an empty one.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from emm_engine.documents import DOCUMENT_CHARS_MAX, Document, Label, utc_text
+from emm_engine.documents import DOCUMENT_CHARS_MAX, LABELS_MAX, Document, Label, utc_text
 
 FILE_BYTES_MAX = 64 << 20
 LINE_CHARS_MAX = 1000  # longer "headers" are not headers; keeps the expressions below cheap on any input
@@ -34,9 +36,12 @@ _NUMBER = re.compile(r"\d+")
 def debian_changelogs(folder: str | Path = "/usr/share/doc", problem: Problem | None = None) -> Iterator[Document]:
     """Entries of every `*/changelog.Debian.gz` (and plain `changelog.Debian`) below a folder, in path order."""
     root = Path(folder)
+    base = root.resolve()
     paths = sorted({*root.glob("*/changelog.Debian.gz"), *root.glob("*/changelog.Debian")})
     for path in paths:
-        source = path.relative_to(root).as_posix()
+        if not (path.is_file() and path.resolve().is_relative_to(base)):  # a link out of the folder, a pipe
+            continue
+        source = readable(path.relative_to(root))
         try:
             data = _read(path)
         except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -44,6 +49,11 @@ def debian_changelogs(folder: str | Path = "/usr/share/doc", problem: Problem | 
                 problem(source, f"{type(error).__name__}: {error}")
             continue
         yield from parse_changelog(decode_text(data), source)
+
+
+def readable(name: str | Path) -> str:
+    """A file name as text: bytes of it that are not UTF-8 as `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def decode_text(data: bytes) -> str:
@@ -96,7 +106,7 @@ def _entry(source: str, header: re.Match[str], body: list[str], signature: re.Ma
         date = _date(signature.group(3))
     bugs = {number for match in _CLOSES.finditer(text) for number in _NUMBER.findall(match.group())}
     labels += [Label("bug", number) for number in sorted(bugs)]
-    yield Document(source, f"{package} {version}", text, date, tuple(dict.fromkeys(labels)))
+    yield Document(source, f"{package} {version}", text, date, tuple(dict.fromkeys(labels))[:LABELS_MAX])
 
 
 def _date(text: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emm_engine.documents import Document, Label, utc_text
+from emm_engine.documents import FILE_DATE, Document, Label, utc_text
 from emm_engine.sources_changelog import Problem
 
 DOCSTRING_CHARS_MIN = 60
@@ -41,9 +41,10 @@ def _topics() -> Iterator[Document]:
         return
     location = getattr(topics, "__file__", None)
     date = _modified(Path(location)) if location else ""
+    labels = (Label("module", "language"), FILE_DATE)
     for name, text in sorted(topics.topics.items()):
         if text.strip():
-            yield Document("pydoc_data/topics.py", name, text.strip("\n"), date, (Label("module", "language"),))
+            yield Document("pydoc_data/topics.py", name, text.strip("\n"), date, labels)
 
 
 def _module(path: Path, root: Path, problem: Problem | None) -> Iterator[Document]:
@@ -58,7 +59,7 @@ def _module(path: Path, root: Path, problem: Problem | None) -> Iterator[Documen
         if problem is not None:
             problem(source, f"{type(error).__name__}: {error}")
         return
-    labels = (Label("module", module), Label("package", module.partition(".")[0]))
+    labels = (Label("module", module), Label("package", module.partition(".")[0]), FILE_DATE)
     for title, text in _docstrings(tree, module):
         yield Document(source, title, text, date, labels)
 

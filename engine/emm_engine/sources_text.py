@@ -1,10 +1,11 @@
 """A folder of text and Markdown as documents.
 
-Purpose: `make demo DOCS=path` and every lab that keeps notes as files. Title from the front matter, else
-the first heading, else the file name; date from the front matter, else a date in the file name, else the
-file's modification time; labels from tags and the folder. Invariants: only regular files below the folder
-are read (no symbolic links), in path order; binary or oversized files are reported and skipped; each file is
-a version of the thing its path names (`key`), so an edited file supersedes its older text.
+Purpose: `make demo DOCS=path` and every lab that keeps notes as files. Title from the front matter, else the first
+heading, else the file name; date from the front matter, else an ISO date in the title, heading or file name, else
+the file's modification time (labelled `FILE_DATE`); labels from tags and the folder. Invariants: only regular
+files below the folder are read (no symbolic links), in path order, however deep; what cannot be read is reported
+and skipped; each file is a version of the thing its whole path names (`key`), so an edited file supersedes its
+older text, and a file of the same name in another folder does not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emm_engine.documents import Document, Label, utc_text
-from emm_engine.sources_changelog import Problem, decode_text
+from emm import InputError
+from emm_engine.documents import FILE_DATE, LABELS_MAX, Document, Label, utc_text
+from emm_engine.sources_changelog import Problem, decode_text, readable
 
 SUFFIXES = frozenset({".txt", ".md", ".markdown", ".rst"})
 FILE_BYTES_MAX = 16 << 20
+TAG_FIELDS = ("tags", "tag", "categories")
+TITLE_CHARS_SHOWN = 200
 
 _FRONT = re.compile(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FIELD = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*)")
@@ -31,11 +35,12 @@ _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{
 def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[Document]:
     """Every text and Markdown file below a folder."""
     root = Path(folder)
-    for path in _files(root):
-        source = path.relative_to(root).as_posix()
+    base = readable(root.resolve())
+    for path in _files(root, problem):
+        source = readable(path.relative_to(root))
         try:
-            document = _document(path, source)
-        except (OSError, ValueError) as error:
+            document = _document(path, source, f"{base}/{source}")
+        except (OSError, ValueError, OverflowError, InputError) as error:
             if problem is not None:
                 problem(source, f"{type(error).__name__}: {error}")
             continue
@@ -43,16 +48,25 @@ def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[
             yield document
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.suffix.lower() in SUFFIXES and not path.is_symlink() and path.is_file():
+def _files(root: Path, problem: Problem | None) -> Iterator[Path]:
+    pending = [root]  # os.walk recurses up to Python 3.11, and a hostile folder is deeper than that
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if problem is not None:
+                problem(readable(folder), f"{type(error).__name__}: {error.strerror}")
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            if path.suffix.lower() in SUFFIXES and entry.is_file(follow_symlinks=False):
                 yield path
+        below = [e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+        pending += map(Path, reversed(below))
 
 
-def _document(path: Path, source: str) -> Document | None:
+def _document(path: Path, source: str, key: str) -> Document | None:
     with path.open("rb") as stream:
         data = stream.read(FILE_BYTES_MAX + 1)
         modified = os.fstat(stream.fileno()).st_mtime
@@ -67,18 +81,22 @@ def _document(path: Path, source: str) -> Document | None:
     fields = _fields(front.group(1)) if front is not None else {}
     body_start = front.end() if front is not None else 0
     heading = _HEADING.search(text, body_start)
-    title = _first(fields, "title") or (heading.group(1).rstrip(" \t#") if heading is not None else path.stem)
-    date = _date(_first(fields, "date")) or _date(path.name) or utc_text(datetime.fromtimestamp(modified, UTC))
-    labels = [Label("tag", name) for field in ("tags", "tag", "categories") for name in fields.get(field, [])]
+    title = _first(fields, "title") or (heading.group(1).rstrip(" \t#") if heading is not None else readable(path.stem))
+    told = (_first(fields, "date"), title, heading.group(1) if heading is not None else "", path.name)
+    date = next(filter(None, map(_date, told)), "")
+    labels = [Label("tag", name) for field in TAG_FIELDS for name in fields.get(field, [])]
     labels += [Label("project", name) for name in fields.get("project", [])]
     folder = source.rpartition("/")[0]
     if folder:
         labels.append(Label("folder", folder))
-    return Document(source, title, text, date, tuple(dict.fromkeys(labels)), key=source)
+    if not date:
+        date = utc_text(datetime.fromtimestamp(modified, UTC))
+        labels.insert(0, FILE_DATE)
+    return Document(source, title[:TITLE_CHARS_SHOWN], text, date, tuple(dict.fromkeys(labels))[:LABELS_MAX], key)
 
 
 def _fields(front: str) -> dict[str, list[str]]:
-    """The simple part of YAML front matter: scalars, `[a, b]` and `- item` lists."""
+    """The simple part of YAML front matter: scalars, `[a, b]` and `- item` lists; for tags also `a, b`."""
     fields: dict[str, list[str]] = {}
     name = ""
     for line in front.split("\n"):
@@ -88,7 +106,9 @@ def _fields(front: str) -> dict[str, list[str]]:
         elif match is not None:
             name = match.group(1).lower()
             value = match.group(2).strip()
-            parts = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+            bracketed = value.startswith("[") and value.endswith("]")
+            text = value[1:-1] if bracketed else value
+            parts = text.split(",") if bracketed or name in TAG_FIELDS else [text]
             fields[name] = [plain for part in parts if (plain := _plain(part))]
     return fields
 

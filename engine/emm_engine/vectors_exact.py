@@ -1,6 +1,6 @@
 """Exact search over a durable append log: one file for each namespace.
 
-Purpose: the truth log of DESIGN §6 and, below a few ten thousand vectors, also the fastest index. A file is a
+Purpose: the truth log of a namespace and, below a few ten thousand vectors, also the fastest index. A file is a
 64-byte header (magic, dim, embedder fingerprint, CRC) and records of fixed size (id, text hash, kind, CRC-32,
 vector). Invariants: a record counts only when its CRC matches, so a flipped byte or a torn tail loses exactly
 the records it touches, which the caller embeds again from the catalog; reading never writes; a writer that

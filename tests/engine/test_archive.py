@@ -21,6 +21,8 @@ import pytest
 import emm
 from emm_engine import Answer, Archive, Document, Label, Progress, Scope, ScopeError
 from emm_engine.context import n_tokens
+from emm_engine.documents import FILE_DATE
+from emm_engine.errors import CatalogError
 
 Make = Callable[..., list[Document]]
 RUN = Scope("lab", "code", "debian", "host")
@@ -160,8 +162,52 @@ def test_as_of_shows_only_what_was_known(archive: Archive) -> None:
     assert all(citation.date < "2004-06" for citation in (*answer.citations, *answer.vector_only))
     assert any("no past" in note for note in answer.notes)
     assert archive.ask("kernel", RUN, as_of="1990").citations == ()
+
+
+@pytest.mark.parametrize(
+    "moment", ["yesterday", "2004-5", "2004-05-1", "2004-05-01T1:2:3Z", "２００４", "2004-02-30", ""]
+)
+def test_a_moment_that_does_not_sort_as_text_is_refused(archive: Archive, moment: str) -> None:
+    """strptime takes `2004-1` for January, but as a text it lies after every other month of 2004.
+
+    Red when `end_of` leaves the form to strptime.
+    """
     with pytest.raises(emm.InputError, match="not a date"):
-        archive.ask("kernel", RUN, as_of="yesterday")
+        archive.ask("kernel", RUN, as_of=moment)
+
+
+def test_an_archive_that_cannot_be_written_is_asked_all_the_same(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an owner could ask: SQLite makes two files beside a catalog in WAL mode as soon as it reads.
+
+    Red when `connect` opens an unwritable catalog as any other. (Tests run as root, whom no mode keeps from writing.)
+    """
+    expected, path = spoken(archive.ask("kernel driver panic", RUN)), archive.path
+    archive.close()
+    before = sorted(path.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Archive.open(path) as reader:
+        assert spoken(reader.ask("kernel driver panic", RUN)) == expected
+        assert [run.pending for run in reader.tree()] == [0]
+        assert sorted(path.rglob("*")) == before
+        with pytest.raises(emm.StorageError, match="readonly"):
+            reader.ingest([], replace(RUN, run="new"))
+
+
+def test_a_stored_text_that_changed_is_loud(archive: Archive) -> None:
+    """SQLite keeps no checksums, so a flipped bit of a stored text was cited as an exact passage.
+
+    Red when `CatalogReader.quotes` does not compare a text with its hash.
+    """
+    cited = archive.ask("kernel driver panic", RUN).citations[0]
+    with sqlite3.connect(archive.path / "catalog.sqlite") as catalog:
+        catalog.execute(
+            "UPDATE documents SET text = replace(text, 'kernel', 'lernel') WHERE document_id = ?", (cited.document_id,)
+        )
+    with pytest.raises(CatalogError, match="not what was stored") as caught:
+        archive.ask("kernel driver panic", RUN)
+    assert caught.value.exit_code == 4
 
 
 def test_no_other_tenant_moves_an_answer(tmp_path: Path, make_documents: Make) -> None:
@@ -256,16 +302,27 @@ def test_texts_that_sqlite_would_cut_are_refused() -> None:
     for text in ("a\0b", "a\ud800"):
         with pytest.raises(emm.InputError, match="NUL or lone surrogates"):
             Document("s", "t", text)
-    with pytest.raises(emm.InputError, match="not a date"):
-        Document("s", "t", "x", "2020-01-01")
+    for date in ("2020-01-01", "２０２０-01-01T00:00:00Z"):
+        with pytest.raises(emm.InputError, match="not a date"):
+            Document("s", "t", "x", date)
+
+
+def test_what_counts_once_for_each_passage_is_bounded() -> None:
+    """A title is embedded and indexed with every passage of its text: 16 MB of one heading were gigabytes and hours."""
+    with pytest.raises(emm.InputError, match="title is too long"):
+        Document("s", "t" * 1001, "x")
+    with pytest.raises(emm.InputError, match="too many labels"):
+        Document("s", "t", "x", "", tuple(Label("tag", str(number)) for number in range(257)))
 
 
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     with Archive.create(tmp_path / "a") as archive:
-        archive.ingest([Document("s\x1b[2J", "t\x07", "pump \x1b]0;owned\x07 \u202e pressure")], RUN)
+        archive.ingest([Document("s\x1b[2J", "t\x07", "pump \x1b]0;owned\x07 \u202e\x9b2J pressure")], RUN)
         answer = archive.ask("pump pressure", RUN)
         assert "\x1b" in answer.citations[0].quote
-        assert not {"\x1b", "\x07", "\u202e"} & set(answer.context)
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(answer.context + answer.to_json())
+        assert json.loads(answer.to_json())["citations"][0]["quote"] == answer.citations[0].quote
+        archive.ask("pump \udcff", RUN).to_json().encode()  # a question that was not UTF-8
 
 
 def test_a_domain_that_outgrew_its_embedder_says_so(tmp_path: Path, make_documents: Make) -> None:
@@ -289,3 +346,47 @@ def test_a_creation_killed_before_its_catalog_has_a_name_is_made_anew(tmp_path):
         assert archive.tree() == []
     with pytest.raises(emm.ExistsError):
         Archive.create(folder)
+
+
+def test_a_passage_without_a_common_word_or_angle_is_not_listed(tmp_path: Path) -> None:
+    """Red when the pool is listed to its end: passages that share nothing with the question filled an answer."""
+    texts = ("The pump leaks.", "The pump seal leaks at night.", "Quarks have colour.", "Bananas ripen slowly.")
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest([Document("s", f"note {at}", text) for at, text in enumerate(texts)], RUN)
+        answer = archive.ask("pump leaks", RUN, k=9)
+        assert {citation.quote for citation in answer.citations} == set(texts[:2])
+        assert {citation.quote for citation in answer.vector_only} == set(texts[:2])
+        assert all(citation.lexical or citation.vector > 0 for citation in answer.citations)
+
+
+def test_an_answer_says_that_no_association_stands_out(archive: Archive, tmp_path: Path) -> None:
+    """Red when the note is left out, or comes beside associations."""
+    with Archive.create(tmp_path / "plain") as plain:
+        plain.ingest([Document("s", "only", "The seal leaks at 3.5 bar.")], RUN)
+        assert "no association stands out (1 pair)" in plain.ask("what leaks?", RUN).notes
+    answer = archive.ask("pressure of the pump valve", RUN)
+    assert answer.associations and not any("stands out" in note for note in answer.notes)
+
+
+def test_a_run_counts_its_current_passages(tmp_path: Path) -> None:
+    """Red when `tree` counts the passages of superseded versions: more than documents, pairs and answers hold."""
+    with Archive.create(tmp_path / "a") as archive:
+        for word in ("brass", "steel", "glass"):
+            archive.ingest([Document("n.md", "note", f"The rotor is of {word}.", key="n")], RUN)
+        (status,) = archive.tree()
+        assert (status.documents, status.passages, status.absorbed) == (1, 1, 1)
+
+
+def test_a_citation_says_whose_date_and_whose_characters_it_tells(tmp_path: Path) -> None:
+    """Red when a file's own date looks like the text's, or the characters of a changelog's entry like the file's."""
+    date = "2020-01-01T00:00:00Z"
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest([Document("n.md", "note", "  pump rotor", date, (FILE_DATE,))], RUN)
+        archive.ingest([Document("tar/changelog.Debian.gz", "tar 1", "pump seal", date)], RUN)
+        answer = archive.ask("pump", RUN)
+        assert {citation.source: citation.file_date for citation in answer.citations} == {
+            "n.md": True,
+            "tar/changelog.Debian.gz": False,
+        }
+        assert "n.md: note, 2020-01-01 (file date), chars 2–12, score" in answer.context
+        assert "tar 1, 2020-01-01, chars 0–9 of the entry, score" in answer.context

@@ -180,6 +180,20 @@ def test_text_is_durable_and_found_while_the_matrix_lags(tmp_path: Path, make_do
         assert status.documents == 100
 
 
+def test_text_without_an_embedder_is_found_by_its_words(tmp_path: Path, make_documents: Make) -> None:
+    """Red when an ingest killed after its text and before its model reads as "nothing has been ingested"."""
+    Archive.create(tmp_path / "a").close()
+    ingest_in_child(tmp_path / "a", make_documents(100), MOMENTS["after text"])
+    with Archive.open(tmp_path / "a") as archive:
+        answer = archive.ask("pump valve pressure", RUN, k=3)
+        (status,) = archive.tree()
+        assert status.pending == 100
+        assert answer.notes == (f"{status.pending} passages wait for the matrix: run emm ingest again",)
+        assert [citation.source for citation in answer.citations] == ["pump/log"] * 3
+        assert answer.citations[0].quote.split("\n")[0].strip() in answer.context
+        assert archive.ask("zebra", RUN).citations == ()
+
+
 def test_a_second_writer_is_fenced_with_nothing_changed(tmp_path: Path, make_documents: Make) -> None:
     with Archive.create(tmp_path / "a") as first, Archive.open(tmp_path / "a") as second:
         first.ingest(make_documents(20), RUN)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emm_engine import Label, debian_changelogs
+from emm_engine.documents import LABELS_MAX
 from emm_engine.sources_changelog import FILE_BYTES_MAX, decode_text, parse_changelog
 
 ENTRY = """\
@@ -79,6 +80,28 @@ def test_bad_files_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     assert [document.source for document in found] == ["e-good/changelog.Debian.gz"]
     assert [source.split("/")[0] for source, _ in problems] == ["a-not-gzip", "b-cut", "c-bomb", "d-flipped"]
     assert str(FILE_BYTES_MAX) in problems[2][1]
+
+
+def test_links_are_followed_inside_the_folder_alone(tmp_path: Path) -> None:
+    """A folder from elsewhere could name any changelog of the machine, and a named pipe stopped the reader for ever.
+
+    Red when a path is opened without a look at what it resolves to.
+    """
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    write(inside, "tar", gzip.compress(ENTRY.encode()))
+    write(outside, "secret", gzip.compress(ENTRY.encode()))
+    (inside / "alias").symlink_to("tar")
+    (inside / "leak").symlink_to(outside / "secret")
+    (inside / "pipe").mkdir()
+    os.mkfifo(inside / "pipe" / "changelog.Debian")
+    sources = [document.source for document in debian_changelogs(inside)]
+    assert sources == ["alias/changelog.Debian.gz", "tar/changelog.Debian.gz"]
+
+
+def test_an_entry_that_closes_thousands_of_bugs_is_read(tmp_path: Path) -> None:
+    closes = ", ".join(f"#{number}" for number in range(1, 5001))
+    (entry,) = parse_changelog(ENTRY.replace("#1026204", closes), "x")
+    assert len(entry.labels) == LABELS_MAX and Label("maintainer", "Janos Lenart") in entry.labels
 
 
 def test_latin_1_is_read_and_nul_becomes_a_mark(tmp_path: Path) -> None:

@@ -116,6 +116,31 @@ def test_a_npy_header_that_promises_terabytes_allocates_nothing(run, memory: Pat
     assert ended.code == 2 and "not a whole .npy file" in ended.sentence()
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(((",
+        "{b'a",
+        "{[]: 1}",
+        "{1: 2, 'descr': 3}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 24)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000000000000, 24)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "-" * 9000 + "1, 24)}",
+        "{'descr': ',,,f4', 'fortran_order': False, 'shape': (1, 24)}",
+    ],
+    ids=lambda header: header[:40],
+)
+def test_whatever_is_in_a_npy_header_ends_in_a_sentence(header: str, run, memory: Path, tmp_path: Path) -> None:
+    """NumPy's parser raises TokenError, TypeError, OverflowError, MemoryError: told as internal errors once.
+
+    Red when `load_array` names the exceptions it expects.
+    """
+    path = tmp_path / "k.npy"
+    path.write_bytes(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode() + bytes(4096))
+    ended = run("emm", "recall", memory, "--keys", path)
+    assert ended.code == 2 and "not a whole .npy file" in ended.sentence()
+
+
 def test_a_pickle_in_a_npy_is_never_loaded(run, memory: Path, npy) -> None:
     ended = run("emm", "recall", memory, "--keys", npy("k", np.array([[{"a": 1}]], dtype=object)))
     assert ended.code == 2 and "not a whole .npy file" in ended.sentence()
@@ -133,6 +158,7 @@ def test_a_pickle_in_a_npy_is_never_loaded(run, memory: Path, npy) -> None:
         ("emm", ["create", "{new}", "--dim", "4", "--rank", "64", "--key-dim", "32"], 2),
         ("emm", ["create", "{new}", "--dim", "4", "--rank", "16", "--key-dim", "16", "--metadata", "{"], 2),
         ("emm", ["create", "{new}", "--dim", "4", "--rank", "16", "--key-dim", "16", "--metadata", "[1]"], 2),
+        ("emm", ["create", "{new}", "--dim", "4", "--rank", "16", "--key-dim", "16", "--metadata", "[" * 99999], 2),
         ("emm", ["create", "{new}", "--dim", "99999999", "--rank", "16", "--key-dim", "16"], 2),
         ("emm", ["create", "{new}", "--dim", "4", "--rank", "16", "--key-dim", "16", "--ridge", "nan"], 2),
         ("emm", ["create", "{new}", "--dim", "4", "--rank", "16", "--key-dim", "16", "--seed", str(1 << 70)], 2),

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from emm.kernel import dispatch
+from emm_tools.demo import choose_kernel
 from emm_tools.demo_stage import ClaimError, Stage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,13 +69,13 @@ def figures(output: str, pattern: str) -> list[str]:
     "pattern",
     [
         r"-> all (\d+) passages are in the matrix",
-        r"digest = ([0-9a-f]{64})",
+        r"digest = ([0-9a-f]{16})…",
         r"recall: cosine = (\S+)",
         r"unlearn: largest difference = (\S+)",
         r"supersede: cosine to old = (\S+)",
         r"merge: largest difference = (\S+)",
-        r'"digest": "([0-9a-f]{64})"',
-        r"\n  digest      ([0-9a-f]{64})",
+        r'"digest": "([0-9a-f]{16})…"',
+        r"\n  digest      ([0-9a-f]{16})…",
     ],
 )
 def test_other_input_other_figures(two_runs: tuple[Path, str, str], pattern: str) -> None:
@@ -91,7 +93,8 @@ def test_questions_and_citations_come_from_the_folder(two_runs: tuple[Path, str,
 def test_the_held_out_test_runs_where_there_is_enough(two_runs: tuple[Path, str, str]) -> None:
     _, few, many = two_runs
     assert "No held-out test: 4 dated entries with a tag" in few
-    assert re.search(r"winner: (matrix|neighbours|prior)", many)
+    verdict = r"held out .*winner: (matrix|neighbours|prior|tie|not distinguishable) \(.*z = [+-]\d"
+    assert re.search(verdict, " ".join(many.split("Summary")[1].split()))
 
 
 def test_nothing_acknowledged_was_lost_and_damage_was_found(two_runs: tuple[Path, str, str]) -> None:
@@ -99,6 +102,7 @@ def test_nothing_acknowledged_was_lost_and_damage_was_found(two_runs: tuple[Path
         recovered, acknowledged = map(int, re.search(r"(\d+) recovered ≥ (\d+) acknowledged", output).groups())
         assert recovered >= acknowledged >= 30
         assert "exit code 3" in output and "block-damaged" in output and "M row" in output
+        assert re.search(r"-> in the copy emm-verify names byte \d+: damaged, fully repairable", output)
         assert "the undamaged memory is clean (exit code 0)" in output
         assert output.split("Summary")[1].count("\n") >= 7
 
@@ -117,6 +121,39 @@ def test_printed_commands_can_be_pasted(two_runs: tuple[Path, str, str]) -> None
         if "emm ask" in command or "emm-inspect" in command or "emm tree" in command:
             done = subprocess.run(command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
             assert done.returncode == 0 and done.stdout.split("\n")[0] in many, shlex.split(command)
+
+
+def test_what_the_demo_says_is_short_and_explained(two_runs: tuple[Path, str, str]) -> None:
+    """Red when a digest is printed whole, emm-inspect's text in full, the legend never or for every question, a
+    sentence of the demo runs past 140 columns, or nobody is told that the folder is replaced or what is not checked.
+    """
+    for output in two_runs[1:]:
+        assert not re.search(r"\b[0-9a-f]{64}\b", output)
+        inspected = re.search(r"\$ [^\n]*emm-inspect [^\n]*\n(.*?)\n\n\$ ", output, re.DOTALL)
+        assert inspected and 6 < len(inspected.group(1).split("\n")) <= 12 and "lines more" in inspected.group(1)
+        assert output.count("How to read an answer:") == 1
+        assert output.startswith("Everything is written below demo-archive, which each run of this demo replaces.")
+        assert "catalog, vectors and embedders are not among them" in output
+        said = [line for line in output.splitlines() if line.startswith("->")]
+        assert max(map(len, [*said, *output.split("Summary")[1].splitlines()])) <= 140
+
+
+def test_the_note_about_the_kernel_comes_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the demo does not choose a kernel itself, or its commands say again that the compiled one is missing."""
+    monkeypatch.setattr(dispatch, "available_levels", lambda: ["reference"])
+    monkeypatch.setattr(dispatch, "_chosen", None)
+    monkeypatch.delenv("EMM_KERNEL", raising=False)
+    with pytest.warns(RuntimeWarning, match="compiled EMM kernel") as told:
+        choose_kernel()
+    stage = Stage(tmp_path)
+    child = f"import warnings; warnings.warn({str(told[0].message)!r}, RuntimeWarning)"
+    stage.run("python", "-c", child)
+    stage.environment = {}
+    assert "compiled" not in capfd.readouterr().err
+    stage.run("python", "-c", child)
+    assert "compiled" in capfd.readouterr().err
 
 
 def test_a_folder_that_no_demo_made_is_refused(tmp_path: Path) -> None:

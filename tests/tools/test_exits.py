@@ -7,6 +7,8 @@ installation is not told in one sentence.
 from __future__ import annotations
 
 import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +102,78 @@ def test_a_reader_that_goes_away_is_quiet(tmp_path: Path, written: Path) -> None
     assert process.wait(30) == Exit.PIPE_CLOSED
 
 
+def test_help_for_a_reader_that_went_away_is_quiet() -> None:
+    """click turns this broken pipe into exit code 1. Red when `make_context` is click's own."""
+    process = subprocess.Popen(
+        [*TOOL, "emm", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(30) == Exit.PIPE_CLOSED
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("<&-", ["emm", "write", "{memory}"], 0),
+        (">&-", ["emm", "write", "{memory}", "--keys", "{keys}", "--values", "{values}"], 0),
+        (">&-", ["emm-inspect", "{memory}", "--json"], 0),
+        ("2>&-", ["emm-verify", "{memory}", "{memory}x"], 10),
+        ("<&- >&- 2>&-", ["emm", "write", "{memory}", "--keys", "{keys}", "--values", "{values}"], 0),
+        ("<&- >&- 2>&-", ["emm", "recall", "{memory}x"], 10),
+    ],
+)
+def test_closed_streams_change_no_exit_code(
+    closed: str, arguments: list[str], code: int, memory: Path, npy, pairs
+) -> None:
+    """Python has None for a stream that was closed before it started: an AttributeError, told as an internal error.
+
+    Red without `_open_standard_streams`.
+    """
+    names = {"memory": memory, "keys": npy("keys", pairs[0]), "values": npy("values", pairs[1])}
+    filled = [argument.format(**names) for argument in arguments]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *TOOL]
+    done = subprocess.run([*shell, *filled], env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert b"internal" not in done.stderr
+    assert emm.verify(memory).exit_code == 0
+
+
+HOSTILE = "\x1b]0;owned\x07\udcff"  # sets the title of a terminal; the last byte is not UTF-8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["emm-verify", "."],
+        ["emm-inspect", HOSTILE],
+        ["emm", "checkpoint", HOSTILE],
+        ["emm", "merge", HOSTILE, "--into", HOSTILE + "2"],
+        ["emm", "create", HOSTILE + "2", "--dim", "4", "--rank", "16", "--key-dim", "16"],
+        ["emm", "recall", HOSTILE + "2"],
+        ["emm", "ingest", "archive", HOSTILE],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]) if arguments[0] == "emm" else arguments[0],
+)
+def test_no_name_reaches_a_terminal_raw(arguments: list[str], tmp_path: Path, written: Path) -> None:
+    """click takes escapes out where stdout is no terminal, which hid this. Red when a path is printed as it is."""
+    shutil.copytree(written, tmp_path / "tree" / HOSTILE)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*TOOL, *arguments], cwd=tmp_path / "tree", env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(30) in (Exit.CLEAN, Exit.USAGE, 10), shown
+    assert b"owned" in shown and b"\x1b" not in shown and b"\x07" not in shown, shown
+
+
 def test_an_interrupt_is_130_and_what_was_acknowledged_stays(memory: Path) -> None:
     process = subprocess.Popen(
         [*TOOL, "emm", "write", str(memory), "--batch", "1"],
@@ -146,3 +220,19 @@ def test_a_command_starts_fast(memory: Path) -> None:
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]" and time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("program", ["emm", "emm-verify", "emm-inspect"])
+def test_help_does_not_wait_for_the_engines_libraries(program: str) -> None:
+    """Red when a module that a command's help comes from imports scikit-learn, scipy or matplotlib at its head."""
+    run = f"from emm_tools.__main__ import PROGRAMS; import sys; sys.argv = [{program!r}, '--help']\n"
+    told = "print([m for m in ('sklearn', 'scipy', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    source = f"{run}try: PROGRAMS[{program!r}]()\nexcept SystemExit: {told}"
+    done = subprocess.run([sys.executable, "-c", source], env=ENVIRONMENT, capture_output=True, text=True)
+    assert "Examples:" in done.stdout and done.stderr.strip() == "[]"
+
+
+def test_a_missing_extra_is_told_when_it_is_needed() -> None:
+    """Red when an import inside a command ends as an internal error."""
+    found, text = ends(ModuleNotFoundError("No module named 'sklearn'"))
+    assert found == 1 and "pip install emm-format[demo]" in text and text.count("\n") == 1

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from emm_tools.cli import COMMANDS, cli
+from emm_tools.conformance_command import conformance_command
 from emm_tools.inspect_command import inspect_command
 from emm_tools.verify_command import verify_command
 
@@ -27,20 +29,22 @@ def walk(found: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
             yield from walk(below, (*path, name))
 
 
-EVERY = [
-    *walk(cli, ("emm",)),
-    *walk(verify_command, ("emm-verify",)),
-    *walk(inspect_command, ("emm-inspect",)),
-]
+PROGRAMS = {
+    "emm": cli,
+    "emm-verify": verify_command,
+    "emm-inspect": inspect_command,
+    "emm-conformance": conformance_command,
+}
+EVERY = [each for program, found in PROGRAMS.items() for each in walk(found, (program,))]
 
 
 @pytest.mark.parametrize(("path", "found"), EVERY, ids=[" ".join(path) for path, _ in EVERY])
-def test_help_has_a_purpose_and_examples(path: tuple[str, ...], found: click.Command, run) -> None:
+def test_help_has_a_purpose_and_examples(path: tuple[str, ...], found: click.Command) -> None:
     program, *below = path
-    ended = run(program, *below, "--help")
-    assert ended.code == 0 and ended.err == ""
+    ended = CliRunner().invoke(PROGRAMS[program], [*below, "--help"], prog_name=program)
+    assert ended.exit_code == 0 and ended.stderr == ""
     assert found.help and found.help.strip()[0].isupper()
-    _, examples = ended.out.split("Examples:\n")
+    _, examples = ended.stdout.split("Examples:\n")
     lines = [line.strip() for line in examples.strip().splitlines()]
     assert lines
     program_name = f"emm-{path[1]}" if path[1:2] in (("verify",), ("inspect",)) else " ".join(path)
@@ -55,5 +59,6 @@ def test_the_table_of_commands_is_complete() -> None:
 
 
 def test_version(run) -> None:
-    ended = run("emm", "--version")
-    assert ended.code == 0 and ended.out.startswith("emm, version ")
+    for program in ("emm", "emm-verify", "emm-inspect"):
+        ended = run(program, "--version")
+        assert ended.code == 0 and ended.out.startswith(f"{program}, version ")

@@ -141,3 +141,28 @@ def test_expand_keeps_or_disturbs_as_it_says(run, tmp_path: Path, bare: bool) ->
     assert ("note: bare expansion" in ended.err) is bare
     with emm.open(path) as memory:
         assert memory.rank == 32
+
+
+def test_what_a_memory_says_about_itself_is_noted(run, written: Path, pairs, tmp_path: Path) -> None:
+    """Red when a command starts from an older generation and nobody hears of it."""
+    newest = sorted(written.glob("*.emm"))[-1]
+    newest.chmod(0o644)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:20] + bytes([whole[20] ^ 0x40]) + whole[21:])
+    with emm.open(written) as memory:
+        notices = memory.notices
+    assert notices
+    ended = run("emm", "recall", written, stdin=lines(pairs[0][:1]))
+    assert ended.code == 0 and ended.err.splitlines() == [f"note: {notice}" for notice in notices]
+    assert "note: " in run("emm", "checkpoint", written).err
+
+
+def test_hints_are_in_the_words_of_the_command_line(run, tmp_path: Path, pairs) -> None:
+    """Red when `emm expand` asks for `pairs=`, which only Python has."""
+    path = tmp_path / "m"
+    with emm.create(path, dim=12, rank=16, key_dim=48, expand_at=0) as memory:
+        memory.write(np.tile(pairs[0], 2), pairs[1])
+        memory.checkpoint()
+    assert "removed 2 files" in run("emm", "prune", path, "--keep", 1, "--journal").out
+    ended = run("emm", "expand", path, "--rank", 32)
+    assert ended.code and "--keys and --values" in ended.sentence() and "pairs=" not in ended.err

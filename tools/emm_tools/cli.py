@@ -6,11 +6,12 @@ Invariant: every name of `COMMANDS` is a `OneSentence` command with examples in 
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 
 import click
 
 from emm_tools.exits import MissingExtra, OneSentenceGroup, examples
+from emm_tools.version import version
 
 COMMANDS = {
     "create": ("memory_commands", "create"),
@@ -30,14 +31,6 @@ COMMANDS = {
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }
-
-
-def version() -> str:
-    """The installed distribution's version."""
-    try:
-        return metadata.version("emm-format")
-    except metadata.PackageNotFoundError:
-        return "of a source tree that is not installed"
 
 
 class LazyGroup(OneSentenceGroup):

@@ -1,4 +1,4 @@
-"""The demo for an author of another store: ten lines of Python, shown and run.
+"""The demo for an author of another store: a short program, shown and run.
 
 Purpose: write, recall, supersede, unlearn, merge and digest, each with the figure that shows it. Invariant: the
 figures are printed by the shown program itself; this module only reads them back to check what is claimed.
@@ -9,21 +9,44 @@ from __future__ import annotations
 from emm_tools.demo_stage import Stage
 
 PROGRAM = """\
-import sys, numpy as np, emm
-folder, rng = sys.argv[1], np.random.default_rng(int(sys.argv[2]))
-keys, values, latest = (rng.standard_normal(shape, np.float32) / 20 for shape in ((40, 384), (40, 768), (1, 768)))
-def cosine(a, b): return (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
-def new(name): return emm.create(f"{folder}/{name}", dim=768, rank=64, key_dim=384, expand_at=0)
+import sys
 
-memory, left, right = map(new, ("memory", "left", "right"))
-memory.write(keys[1:], values[1:]); without = memory.matrix.copy()
-memory.write(keys[:1], values[:1]); whole = memory.matrix.copy()
+import numpy as np
+
+import emm
+
+folder, rng = sys.argv[1], np.random.default_rng(int(sys.argv[2]))
+shape = dict(dim=768, rank=64, key_dim=384, expand_at=0)
+keys = rng.standard_normal((40, 384), np.float32) / 20  # 40 keys of norm about 1
+values = rng.standard_normal((40, 768), np.float32)
+corrected = rng.standard_normal((1, 768), np.float32)
+
+
+def cosine(a, b):
+    return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+memory = emm.create(f"{folder}/memory", **shape)
+memory.write(keys[1:], values[1:])
+without = memory.matrix.copy()
+memory.write(keys[:1], values[:1])
+whole = memory.matrix.copy()
 print("recall: cosine =", cosine(memory.recall(keys), values))
-memory.unlearn(keys[:1], values[:1]); print("unlearn: largest difference =", abs(memory.matrix - without).max())
-memory.write(keys[:1], latest); now = memory.recall(keys[:1])
-print("supersede: cosine to old =", cosine(now, values[:1]), "\\nsupersede: cosine to new =", cosine(now, latest))
-left.write(keys[:9], values[:9]); right.write(keys[9:], values[9:]); both = emm.merge([left, right], f"{folder}/both")
-print("merge: largest difference =", abs(both.matrix - whole).max(), "\\nlargest number in M =", abs(whole).max())
+
+memory.unlearn(keys[:1], values[:1])
+print("unlearn: largest difference =", abs(memory.matrix - without).max())
+
+memory.write(keys[:1], corrected)
+now = memory.recall(keys[:1])
+print("supersede: cosine to old =", cosine(now, values[:1]))
+print("supersede: cosine to new =", cosine(now, corrected))
+
+left, right = (emm.create(f"{folder}/{name}", **shape) for name in ("left", "right"))
+left.write(keys[:9], values[:9])
+right.write(keys[9:], values[9:])
+both = emm.merge([left, right], f"{folder}/both")
+print("merge: largest difference =", abs(both.matrix - whole).max())
+print("largest number in M =", abs(whole).max())
 print("digest =", memory.digest)
 """
 

@@ -17,9 +17,9 @@ from emm_tools.demo_stage import Stage
 
 QUESTIONS = {
     "debian-changelogs": (
-        "what kept failing with locales in tar?",
-        "which changes were reverted because they broke upgrades?",
         "who fixed builds on hurd and kfreebsd?",
+        "why was systemd restarted or broken on upgrade?",
+        "security vulnerability: buffer overflow in openssl",
     ),
     "python-documentation": (
         "how do I read a file line by line without loading it whole?",
@@ -32,8 +32,14 @@ SCOPES = {
     "python-documentation": "general/python/documentation",
 }
 N_QUESTIONS = 3
-_ENTRIES = re.compile(r": (\d+) entries of ")
-_RATE = re.compile(r"(\d+) entries/s")
+LEGEND = """\
+How to read an answer:
+  [n] is an exact passage: source, title, date, its characters in the text, and a score that is relative to this answer.
+  ~ is what the matrix associates: a label, its strength (the share of similar passages that carried it), its base (its
+    share of all passages) and the strongest documents behind it."""
+_ENTRIES = re.compile(r": (\d+) entr(?:y|ies) of ")
+_RATE = re.compile(r"(\d+ new documents/s, \d+ entries/s)")
+_Z = re.compile(r"sign test z = (\S+),")
 
 
 def corpus_name(docs: Path | None) -> str:
@@ -62,11 +68,12 @@ def lab_part(stage: Stage, docs: Path | None, asked: Sequence[str]) -> tuple[Pat
         run = opened.tree()[0]
     stage.claim(run.pending == 0 and run.absorbed == run.passages, f"all {run.passages} passages are in the matrix")
     questions = list(asked) or (questions_about(docs) if docs is not None else list(QUESTIONS[name]))
+    stage.say(f"\n{LEGEND}")
     for question in questions:
-        stage.run("emm", "ask", archive, question, "--compare", "-k", "3")
+        stage.run("emm", "ask", archive, question, "--compare", "-k", "2")
     heldout = _heldout(stage, docs)
     stage.conclude(
-        f"lab     {entries} entries, {rate} entries/s, {run.passages} passages in a matrix of rank {run.rank}; "
+        f"lab     {entries} entries, {rate}, {run.passages} passages in a matrix of rank {run.rank}; "
         f"{len(questions)} questions answered with citations"
     )
     stage.conclude(f"        {heldout}")
@@ -84,6 +91,9 @@ def _heldout(stage: Stage, docs: Path | None) -> str:
     source = "--machine" if docs is None else docs
     text = stage.run("emm", "bench", "heldout", source, "--label", found[0]).text
     scores = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith("  ")}
-    winner = text.rsplit("winner: ", 1)[1].strip()
+    winner, z = text.rsplit("winner: ", 1)[1].strip(), _Z.search(text)
     figures = ", ".join(f"{name} {scores[name]}" for name in ("matrix", "neighbours", "prior"))
-    return f"held out: P@1 of the newer entries' {found[0]}: {figures}; winner: {winner}"
+    return (
+        f"held out (with a matrix of its own): P@1 of the newer entries' {found[0]}: {figures}; "
+        f"winner: {winner} (matrix against neighbours: z = {z.group(1) if z else '?'})"
+    )

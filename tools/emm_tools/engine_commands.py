@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import click
 
 import emm
 from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
-from emm_tools.exits import OneSentence, examples, printable
+from emm_engine.context import shown_date
+from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.inspect_text import table
 
-QUOTE_CHARS = 300
+QUOTE_CHARS = 130  # one line of a terminal
+RUNS_NAMED = 20
 
 
 class ProgressLine:
@@ -50,12 +53,22 @@ def open_or_create(path: str) -> Archive:
 
 def only_scope(archive: Archive) -> Scope:
     """The one domain that the archive holds; a usage error where there are several."""
-    scopes = [Scope.parse(run.scope) for run in archive.tree()]
-    domains = sorted({(scope.tenant, scope.domain) for scope in scopes})
+    domains = sorted({(scope.tenant, scope.domain) for scope in archive.scopes()})
     if len(domains) > 1:
         names = ", ".join(f"{tenant}:{domain}" for tenant, domain in domains)
         raise click.UsageError(f"the archive holds several domains; choose one with --scope: {names}")
     return Scope(*domains[0]) if domains else Scope()
+
+
+def known_scope(archive: Archive, text: str) -> Scope:
+    """The scope a person named, at or below which there is a run; `MissingError` with the runs there are."""
+    wanted, scopes = Scope.parse(text), archive.scopes()
+    if not any(wanted.contains(scope) for scope in scopes):
+        names = [str(scope) for scope in scopes[:RUNS_NAMED]]
+        if len(scopes) > RUNS_NAMED:
+            names.append(f"and {len(scopes) - RUNS_NAMED} more")
+        raise emm.MissingError(f"there is no run at or below {wanted}; runs: {', '.join(names) or 'none yet'}")
+    return wanted
 
 
 @click.command(
@@ -77,7 +90,8 @@ def ingest(
 ) -> None:
     """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
 
-    Makes the archive where there is none. Text is durable first; running it again adds only what is new.
+    Makes the archive where there is none. Text is durable first; running it again adds only what is new. What a note
+    may say about itself (title, date, tags) is in docs/commands.md.
     """
     if bool(folders) == machine:
         raise click.UsageError("give folders, or --machine.")
@@ -91,14 +105,25 @@ def ingest(
     name = ", ".join(str(folder) for folder in folders)
     if machine:
         name, documents = machine_documents(problem=problem)
+    source = _some(documents, limit)
+    first = next(source, None)
+    if first is None:
+        _say_skipped(skipped)
+        raise InputProblem(f"{printable(name)} holds no text or Markdown file with text in it.")
     progress = ProgressLine()
-    with open_or_create(archive) as opened:
-        report = opened.ingest(_some(documents, limit), place, progress)
+    with open_or_create(archive) as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
+        report = opened.ingest(itertools.chain([first], source), place, progress)
         progress.end()
         memory = opened.memory_path(place)
+    _say_skipped(skipped)
+    tell_notices(report.notices)
+    click.echo(report.to_json() if as_json else _told(report, name, memory, len(skipped)))
+
+
+def _say_skipped(skipped: Iterable[tuple[str, str]]) -> None:
     for source, why in skipped:
         click.echo(f"skipped {printable(source)}: {printable(why)}", err=True)
-    click.echo(report.to_json() if as_json else _told(report, name, memory, len(skipped)))
 
 
 def _some(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
@@ -108,15 +133,23 @@ def _some(documents: Iterable[Document], limit: int | None) -> Iterator[Document
 def _told(report: IngestReport, name: str, memory: Path, n_skipped: int) -> str:
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phase_seconds.items())
     lines = [
-        f"{report.scope}: {report.entries_read} entries of {name} in {report.seconds:.1f} s, "
-        f"{report.entries_per_second:.0f} entries/s ({phases})",
-        f"  new         {report.documents} documents, {report.passages} passages; {report.duplicates} known already, "
-        f"{report.superseded} superseded, {n_skipped} files skipped",
-        f"  matrix      {report.pairs} pairs absorbed, {report.unlearned} unlearned, {report.pending} pending; "
-        f"rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
-        f"  memory      {memory}",
+        f"{report.scope}: {counted(report.entries_read, 'entry', 'entries')} of {printable(name)} in "
+        f"{report.seconds:.1f} s ({phases})",
+        f"  rate        {report.documents_per_second:.0f} new documents/s, {report.entries_per_second:.0f} entries/s "
+        "read, copies included",
+        f"  new         {counted(report.documents, 'document')} ({_copies(report.duplicates)}), "
+        f"{counted(report.passages, 'passage')}; {report.superseded} superseded, {counted(n_skipped, 'file')} skipped",
+        f"  matrix      {counted(report.pairs, 'pair')} absorbed, {report.unlearned} unlearned, "
+        f"{report.pending} pending; rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
+        f"  memory      {printable(str(memory))}",
     ]
-    return "\n".join([*lines, *(f"  notice      {notice}" for notice in report.notices)])
+    return "\n".join(lines)
+
+
+def _copies(count: int) -> str:
+    if count == 1:
+        return "1 entry was a copy of one already there"
+    return f"{count or 'no'} entries were copies of ones already there"
 
 
 @click.command(
@@ -148,11 +181,12 @@ def ask(
     """Answer QUESTION with exact passages, each with its citation, and associations from the matrix.
 
     A line [n] is a passage (source, title, date, span, score), a line ~ is what the matrix associates, with its
-    strength and the strongest documents behind it.
+    strength and the strongest documents behind it. A score is relative to the other passages of the same answer.
     """
     with Archive.open(archive) as opened:
-        place = Scope.parse(scope) if scope is not None else only_scope(opened)
+        place = known_scope(opened, scope) if scope is not None else only_scope(opened)
         answer = opened.ask(question, place, k=k, token_budget=budget, as_of=as_of)
+        tell_notices(opened.notices)
     if as_json:
         click.echo(answer.to_json())
         return
@@ -161,7 +195,7 @@ def ask(
         click.echo("\n".join(["", "vectors alone would have answered:", *_vector_only(answer)]))
     for note in answer.notes:
         click.echo(f"note: {note}")
-    click.echo(f"({answer.n_tokens} tokens)")
+    click.echo(f"({counted(answer.n_tokens, 'token')})")
 
 
 def _vector_only(answer: Answer) -> Iterator[str]:
@@ -170,7 +204,7 @@ def _vector_only(answer: Answer) -> Iterator[str]:
         also = f", also [{cited[citation.passage_id]}] above" if citation.passage_id in cited else ""
         first = " ".join(citation.quote.split())
         quote = first if len(first) <= QUOTE_CHARS else first[:QUOTE_CHARS] + " …"
-        where = f"{citation.source}: {citation.title}, {citation.date[:10] or 'undated'}"
+        where = f"{citation.source}: {citation.title}, {shown_date(citation)}"
         yield f"  {place}. {printable(where)}, cosine {citation.vector:.2f}{also}"
         if not also:
             yield f"     {printable(quote)}"
@@ -186,6 +220,7 @@ def tree(archive: str, tenant: str | None, as_json: bool) -> None:
     """List the runs of ARCHIVE: documents, passages, pairs in the matrix and waiting, saturation."""
     with Archive.open(archive) as opened:
         runs = opened.tree(tenant)
+        tell_notices(opened.notices)
     if as_json:
         for run in runs:
             click.echo(json.dumps(dataclasses.asdict(run)))

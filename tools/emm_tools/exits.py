@@ -2,7 +2,8 @@
 
 Purpose: `OneSentence` is the click command (and `OneSentenceGroup` the group) under every tool; its `main` is the
 only place where exceptions become exit codes. Invariants: no traceback reaches a person unless EMM_DEBUG=1; a closed
-pipe is quiet; warnings of the library are one line on stderr.
+pipe is quiet; a stream that was closed before we started is empty and takes everything; warnings of the library are
+one line on stderr.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import enum
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TextIO
 
 import click
@@ -54,6 +55,17 @@ def printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in flat)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 file`, `2 files`, `0 entries`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def tell_notices(notices: Iterable[str]) -> None:
+    """What a memory has to say about itself, on stderr."""
+    for notice in notices:
+        click.echo(f"note: {printable(notice)}", err=True)
+
+
 def examples(*lines: str) -> str:
     """The epilog of a command: examples a person can paste, kept line by line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -68,6 +80,24 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     click.echo(f"note: {printable(str(message))}", err=True)
+
+
+def _open_standard_streams() -> None:
+    """Give /dev/null to what our starter closed (`emm … <&- >&-`).
+
+    Python has None there, and the next file to be opened, a journal perhaps, would get the number that everything else
+    in the process takes for stderr.
+    """
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                null = os.open(os.devnull, os.O_RDWR)
+                if null != number:
+                    os.dup2(null, number)
+                    os.close(null)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
 
 
 def _close_quietly() -> None:
@@ -94,6 +124,12 @@ class _Interrupted(Exception):
 class OneSentence(click.Command):
     """A click command whose failures are one sentence and a documented exit code."""
 
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        try:  # --help and --version print here
+            return super().make_context(*arguments, **extra)
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -107,6 +143,7 @@ class OneSentence(click.Command):
     ) -> NoReturn:
         extra.pop("standalone_mode", None)
         name = prog_name or self.name or "emm"
+        _open_standard_streams()
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             sys.exit(self._ended(name, args, extra))
@@ -140,6 +177,8 @@ def _told(name: str, error: Exception) -> int:
         sentence, code = str(error), error.exit_code
     elif isinstance(error, OSError):
         sentence, code = _os_sentence(error), Exit.UNKNOWN
+    elif isinstance(error, ImportError):
+        sentence, code = MissingExtra("demo", error).format_message(), Exit.INTERNAL
     elif isinstance(error, MemoryError):
         sentence, code = "not enough memory for this request", Exit.UNKNOWN
     else:

@@ -14,6 +14,7 @@ import click
 import emm
 from emm_tools.exits import MissingExtra, OneSentence, examples, printable
 from emm_tools.inspect_text import describe
+from emm_tools.version import version
 
 
 @click.command(
@@ -35,6 +36,7 @@ from emm_tools.inspect_text import describe
     help="Write block map, spectrum and history to FILE (.png or .svg).",
     metavar="FILE",
 )
+@click.version_option(version(), prog_name="emm-inspect")
 def inspect_command(path: str, as_json: bool, blocks: bool, picture: Path | None) -> int:
     """Tell what is in a memory directory, one snapshot (.emm) or one journal segment (.wal).
 
@@ -54,7 +56,7 @@ def inspect_command(path: str, as_json: bool, blocks: bool, picture: Path | None
     else:
         click.echo(describe(found, blocks=blocks))
     if picture is not None:
-        click.echo(f"picture: {picture}", err=as_json)
+        click.echo(f"picture: {printable(str(picture))}", err=as_json)
     if found.state_problem is not None:
         click.echo(f"the state cannot be opened: {printable(found.state_problem)}", err=True)
     return found.exit_code

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import emm
-from emm_tools.exits import printable
+from emm_tools.exits import counted, printable
 
 COMMITS_SHOWN = 6
 BAR_WIDTH = 40
@@ -61,7 +61,7 @@ def describe(found: emm.Inspection, *, blocks: bool = False) -> str:
 
 
 def _memory(found: emm.Inspection) -> Iterator[str]:
-    yield f"{found.kind} {found.url}"
+    yield f"{found.kind} {printable(found.url)}"
     yield f"  uuid        {found.uuid or '-'}"
     shape = found.shape
     if shape is not None:
@@ -89,7 +89,7 @@ def _state(found: emm.Inspection) -> Iterator[str]:
     effective = f"effective rank {state.effective_rank:.1f} of {state.rank}"
     yield f"  spectrum    largest singular value {top:.4g}, {effective}"
     for notice in state.notices:
-        yield f"  notice      {notice}"
+        yield f"  notice      {printable(notice)}"
 
 
 def _snapshots(found: emm.Inspection) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _snapshots(found: emm.Inspection) -> Iterator[str]:
 def _payload(found: emm.Inspection) -> Iterator[str]:
     if not found.regions:
         return
-    yield f"payload of generation {found.generation}: {len(found.blocks)} blocks of 64 KiB"
+    yield f"payload of generation {found.generation}: {counted(len(found.blocks), 'block')} of 64 KiB"
     rows = [
         (r.name, r.offset, size(r.bytes), f"{r.n_rows} × {r.n_columns}" if r.n_columns else "-") for r in found.regions
     ]
@@ -129,7 +129,7 @@ def _segments(found: emm.Inspection) -> Iterator[str]:
     yield "journal"
     rows = [
         (
-            s.name,
+            printable(s.name),
             "-" if s.first_lsn is None else s.first_lsn,
             s.n_commits,
             s.n_dead,
@@ -146,7 +146,7 @@ def _commits(found: emm.Inspection) -> Iterator[str]:
         return
     pairs = sum(commit.n_pairs for commit in found.commits)
     shown = found.commits[-COMMITS_SHOWN:]
-    yield f"history: {len(found.commits)} commits with {pairs} pairs; the last {len(shown)}"
+    yield f"history: {counted(len(found.commits), 'commit')} with {counted(pairs, 'pair')}; the last {len(shown)}"
     rows = [
         (
             c.lsn,

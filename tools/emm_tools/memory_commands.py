@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 import emm
-from emm_tools.exits import InputProblem, OneSentence, examples
+from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.pairs_input import GATES, Batch, from_files, from_lines, json_number
 
 BATCH_PAIRS = 1024
@@ -30,6 +30,13 @@ values_option = click.option("--values", type=NPY, help="(n, dim) floats in a .n
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=BATCH_PAIRS, show_default=True, help="Lines in one atomic commit."
 )
+
+
+def opened(path: str, mode: str = "r") -> emm.Memory:
+    """The memory at `path`; its notices are told."""
+    memory = emm.open(path, mode=mode)
+    tell_notices(memory.notices)
+    return memory
 
 
 def batches(
@@ -60,7 +67,8 @@ def acknowledge(source: Iterator[Batch], act: Callable[[Batch], int]) -> None:
             click.echo(json.dumps({"lsn": lsn, "pairs": len(item.keys)}))
             sys.stdout.flush()
     except (InputProblem, emm.InputError) as problem:
-        before = f" ({done} pairs before it are durable, up to LSN {lsn})" if done else ""
+        stands = f"{counted(done, 'pair')} before it {'is' if done == 1 else 'are'} durable"
+        before = f" ({stands}, up to LSN {lsn})" if done else ""
         if isinstance(problem, InputProblem):
             raise InputProblem(problem.message.rstrip(".") + (before or ".")) from problem
         problem.message += f"{where}{before}"
@@ -106,11 +114,13 @@ def create(path: str, metadata: str | None, **options: Any) -> None:
     if metadata is not None:
         try:
             given["metadata"] = json.loads(metadata)
+        except RecursionError:
+            raise InputProblem("--metadata is not JSON: nested too deeply.") from None
         except ValueError as error:
             raise InputProblem(f"--metadata is not JSON: {error}.") from error
     with emm.create(path, **given) as memory:
         click.echo(
-            f"created {path}: M {memory.dim} × {memory.rank}, keys of {memory.key_dim} numbers, "
+            f"created {printable(path)}: M {memory.dim} × {memory.rank}, keys of {memory.key_dim} numbers, "
             f"{memory.rule}, uuid {memory.uuid}"
         )
 
@@ -137,7 +147,7 @@ def write(path: str, keys: Path | None, values: Path | None, write_gate: float, 
     JSON lines on stdin: {"key": […], "value": […]} and optionally "write_gate", "decay_gate". Prints one JSON line
     for each commit, after it is durable.
     """
-    with emm.open(path, mode="a") as memory:
+    with opened(path, "a") as memory:
 
         def act(item: Batch) -> int:
             assert item.values is not None
@@ -162,7 +172,7 @@ def write(path: str, keys: Path | None, values: Path | None, write_gate: float, 
 def recall(path: str, keys: Path | None, output: Path | None) -> None:
     """Recall the value for each key: JSON lines {"value": […]} in the order asked, or one .npy file with -o."""
     kept: list[Any] = []
-    with emm.open(path) as memory:
+    with opened(path) as memory:
         for item in batches(memory, keys, None, BATCH_PAIRS, pairs=False):
             recalled = memory.recall(item.keys)
             if output is not None:
@@ -194,7 +204,7 @@ def unlearn(path: str, keys: Path | None, values: Path | None, write_gate: float
 
     Needs the pairs exactly as they were written. Input as for `emm write`.
     """
-    with emm.open(path, mode="a") as memory:
+    with opened(path, "a") as memory:
 
         def act(item: Batch) -> int:
             assert item.values is not None
@@ -219,6 +229,6 @@ def forget(path: str, keys: Path | None, batch: int) -> None:
 
     All keys of a commit are forgotten jointly. The pairs stay in journal and older generations until pruned.
     """
-    with emm.open(path, mode="a") as memory:
+    with opened(path, "a") as memory:
         source = batches(memory, keys, None, batch, pairs=False)
         acknowledge(source, lambda item: memory.forget(item.keys))

@@ -42,8 +42,8 @@ def load_array(path: Path) -> Float32Array:
     """A (n, width) array of a floating type, as C-contiguous float32; anything else is refused."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # .npy alone, never a pickle or an archive
-    except (ValueError, EOFError, OSError) as error:
-        raise InputProblem(f"{path} is not a whole .npy file: {error}") from error
+    except Exception as error:  # a hostile header ends in almost any: TokenError, TypeError, OverflowError, MemoryError
+        raise InputProblem(f"{path} is not a whole .npy file: {error or type(error).__name__}") from error
     if array.ndim != 2:
         raise InputProblem(f"{path} holds an array of shape {array.shape}, expected (n, width).")
     if array.dtype.kind != "f":

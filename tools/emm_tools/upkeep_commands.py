@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 import emm
-from emm_tools.exits import OneSentence, examples
-from emm_tools.memory_commands import keys_option, values_option
+from emm_tools.exits import OneSentence, counted, examples, printable, tell_notices
+from emm_tools.memory_commands import keys_option, opened, values_option
 from emm_tools.pairs_input import from_files
 
 
@@ -49,9 +49,13 @@ def expand(path: str, rank: int, keys: Path | None, values: Path | None, bare: b
         batch = from_files(keys, values)
         assert batch.values is not None
         pairs = (batch.keys, batch.values)
-    with emm.open(path, mode="a") as memory:
-        memory.expand(rank, pairs=pairs, bare=bare)
-        click.echo(f"expanded {path}: {_state(memory)}")
+    with opened(path, "a") as memory:
+        try:
+            memory.expand(rank, pairs=pairs, bare=bare)
+        except emm.HistoryError as error:
+            error.message = error.message.replace("pairs=", "--keys and --values")
+            raise
+        click.echo(f"expanded {printable(path)}: {_state(memory)}")
 
 
 @click.command(
@@ -68,16 +72,17 @@ def merge(sources: tuple[str, ...], into: str) -> None:
     Sources need the same shape, seed and λ, and must never have been decayed or expanded bare. They stay as they are.
     """
     with emm.merge(list(sources), into=into) as memory:
-        click.echo(f"merged {len(sources)} memories into {into}: {_state(memory)}")
+        tell_notices(memory.notices)
+        click.echo(f"merged {counted(len(sources), 'memory', 'memories')} into {printable(into)}: {_state(memory)}")
 
 
 @click.command(cls=OneSentence, epilog=examples("emm checkpoint labs/chemistry"))
 @click.argument("path")
 def checkpoint(path: str) -> None:
     """Publish a snapshot of the memory as it is now, a new generation."""
-    with emm.open(path, mode="a") as memory:
+    with opened(path, "a") as memory:
         memory.checkpoint()
-        click.echo(f"checkpointed {path}: {_state(memory)}")
+        click.echo(f"checkpointed {printable(path)}: {_state(memory)}")
 
 
 @click.command(
@@ -95,8 +100,9 @@ def prune(path: str, keep: int, journal: bool) -> None:
 
     Without --journal the pairs stay, so that the memory can expand by solving again.
     """
-    with emm.open(path, mode="a") as memory:
+    with opened(path, "a") as memory:
         pruned = memory.prune(keep=keep, journal=journal)
-        click.echo(f"pruned {path}: removed {len(pruned.names)} files, {pruned.freed_bytes} bytes")
+        removed = f"{counted(len(pruned.names), 'file')}, {pruned.freed_bytes} bytes"
+        click.echo(f"pruned {printable(path)}: removed {removed}")
         for name in pruned.names:
-            click.echo(f"  {name}")
+            click.echo(f"  {printable(name)}")

@@ -12,8 +12,9 @@ import sys
 import click
 
 import emm
-from emm_tools.exits import OneSentence, examples, printable
+from emm_tools.exits import OneSentence, counted, examples, printable
 from emm_tools.inspect_text import size
+from emm_tools.version import version
 
 LEVELS = ("header", "table", "blocks", "replay", "numeric")
 
@@ -28,7 +29,7 @@ class ProgressLine:
     def __call__(self, file: str, n_bytes: int) -> None:
         self.n_bytes += n_bytes
         if self.shown:
-            click.echo(f"\r{size(self.n_bytes):>10}  {file[-60:]:60}", err=True, nl=False)
+            click.echo(f"\r{size(self.n_bytes):>10}  {printable(file)[-60:]:60}", err=True, nl=False)
 
     def end(self) -> None:
         if self.shown:
@@ -55,7 +56,7 @@ def _text(report: emm.Report, *, quiet: bool) -> list[str]:
             (covered.segments, "segment"),
             (covered.commits, "commit"),
         ]
-        looked_at = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count)
+        looked_at = ", ".join(counted(count, what) for count, what in counts if count)
         if covered.commits_replayed:
             looked_at += f", {covered.commits_replayed} replayed"
         lines.append(
@@ -89,6 +90,7 @@ def _text(report: emm.Report, *, quiet: bool) -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON object for each target.")
 @click.option("-q", "--quiet", is_flag=True, help="Only targets with findings.")
+@click.version_option(version(), prog_name="emm-verify")
 def verify_command(paths: tuple[str, ...], level: str, strict: bool, as_json: bool, as_jsonl: bool, quiet: bool) -> int:
     """Check memory directories, single .emm or .wal files, and trees of memories.
 

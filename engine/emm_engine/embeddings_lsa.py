@@ -34,7 +34,9 @@ SEED = 0
 DENSE_MAX = 300  # up to this many texts the SVD is exact
 TERM_CHARS_MAX = 40
 
-_TERM = re.compile(r"\b[^\W_][\w.+-]*[^\W_]\b")  # two characters and more; `en_us.utf-8` and `libc6` stay whole
+# Two characters and more; `en_us.utf-8` and `libc6` stay whole. The second branch takes what the first one cannot
+# finish, so that no stretch of text is tried twice (`a_-a_-…` was quadratic).
+_TERM = re.compile(r"\b(?:([^\W_][\w.+-]*[^\W_])\b|[^\W_][\w.+-]*)")
 
 
 class LsaEmbedder:
@@ -136,7 +138,7 @@ class LsaProvider:
 
 def analyse(text: str) -> list[str]:
     """The terms of a text: lower case, without stop words, plurals made singular."""
-    return [singular(word) for word in _TERM.findall(text.lower()) if word not in STOPWORDS]
+    return [singular(word) for word in _TERM.findall(text.lower()) if word and word not in STOPWORDS]
 
 
 @functools.lru_cache(maxsize=65_536)

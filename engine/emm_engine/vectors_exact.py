@@ -42,6 +42,7 @@ class _Namespace:
     vectors: Float32Array  # (n, dim)
     size: int  # bytes of the file that this was read from
     damaged: bool  # the file holds bytes that are not whole, valid records
+    extended: bool = False  # a reader added vectors that the file does not hold
 
 
 class ExactVectors:
@@ -108,6 +109,7 @@ class ExactVectors:
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: npt.NDArray[np.uint64]) -> None:
         held = self._load(namespace)
         self._open[namespace] = _merged(held, ids, text_hashes, vectors, np.ones(len(ids), bool))
+        self._open[namespace].extended = True
 
     def forget_cached(self) -> None:
         self._open.clear()
@@ -163,9 +165,11 @@ class ExactVectors:
     def _append(
         self, namespace: str, kind: int, ids: Ids, hashes: npt.NDArray[np.uint64], vectors: Float32Array
     ) -> None:
-        self._open.pop(namespace, None)  # a reader's additions in memory are not in the file
-        held = self._load(namespace)
         path = self._path(namespace)
+        known = self._open.get(namespace)
+        if known is not None and (known.extended or not path.is_file() or path.stat().st_size != known.size):
+            del self._open[namespace]  # what is in memory is not what the file holds
+        held = self._load(namespace)
         if held.damaged or held.size == 0:
             make_folder(path.parent)
             replace_durably(path, self._header() + self._encode(KIND_ADD, held.ids, held.hashes, held.vectors))

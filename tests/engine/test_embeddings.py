@@ -8,6 +8,7 @@ a corpus with fewer texts than dimensions fails.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from emm_engine import Document, EmbedderError
 from emm_engine.embeddings import EmbedderFolder
-from emm_engine.embeddings_lsa import LsaEmbedder, LsaProvider, singular
+from emm_engine.embeddings_lsa import LsaEmbedder, LsaProvider, analyse, singular
 
 Make = Callable[..., list[Document]]
 
@@ -117,3 +118,16 @@ def test_plurals_are_made_singular_and_names_kept() -> None:
     assert [singular(word) for word in words.split()] == [
         "library", "failure", "locale", "buse", "glibc", "status", "class", "debris", "pass",
     ]  # fmt: skip
+
+
+def test_terms_are_found_in_linear_time():
+    """Red when the pattern may try a stretch of text again: 24,000 characters of `a_-` took seconds."""
+    started = time.perf_counter()
+    assert analyse("a_-" * 40_000) == []
+    assert time.perf_counter() - started < 2
+    assert analyse("The en_US.UTF-8 locales of libc6, x86_64-linux") == [
+        "en_us.utf-8",
+        "locale",
+        "libc6",
+        "x86_64-linux",
+    ]

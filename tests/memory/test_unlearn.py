@@ -178,7 +178,7 @@ def test_never_written_pair_is_refused(memory: emm.Memory) -> None:
 
 
 def test_plain_memory_asks_its_journal_before_it_unlearns(memory: emm.Memory) -> None:
-    """Red when the journal is asked only after decay or forgetting: a wrong value was taken out, and harmed the rest."""
+    """Red when the journal is asked only after decay or forgetting: a wrong value was taken out, harming the rest."""
     memory.write(KEYS[:40], VALUES[:40])
     before = memory.digest
     with pytest.raises(emm.HistoryError, match="never written"):

@@ -1,12 +1,13 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
-# make fuzz [ROUNDS=n]    the kill harness, longer than the tests run it
+# make fuzz [ROUNDS=n]    the kill harness and the crash explorer, longer than the tests run them
+# make fuzz-campaign HOURS=n  crash states for hours, resumable, into docs/durability/results.jsonl
 # make clean              removes what the others made
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test bench fuzz clean
+.PHONY: demo test bench fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -24,6 +25,12 @@ bench:
 fuzz:
 	@sh tools/venv.sh demo,test
 	@.venv/bin/python -m emm_fuzz.kill --rounds $(or $(ROUNDS),3000)
+	@.venv/bin/python -m emm_fuzz.explore --length 2 --seconds 120
+
+fuzz-campaign:
+	@sh tools/venv.sh demo,test
+	@mkdir -p docs/durability
+	@.venv/bin/python -m emm_fuzz.campaign --hours $(or $(HOURS),1) --jsonl docs/durability/results.jsonl
 
 clean:
 	rm -rf .venv build dist demo-archive *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

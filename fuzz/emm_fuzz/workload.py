@@ -10,7 +10,7 @@ right; every stage's digest is unique, so a recovered memory says by its digest 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -98,10 +98,10 @@ class _Builder:
     def build(self, n_stages: int) -> Plan:
         while len(self.plan.stages) < n_stages:
             step = self._choose(n_stages)
-            self.state = _apply(self.state, step)
+            self.state = apply_step(self.state, step)
             self.lsn += step.kind != "resolve"
             if step.kind == "resolve":
-                self.state = self._solved(step.rank)
+                self.state = solve_again(self.plan.steps, replace(self.state.parameters, rank=step.rank))
                 self.pairs = [replace(pair, rank=step.rank) for pair in self.pairs]
             self.plan.steps.append(step)
             self.plan.stages.append(self._stage())
@@ -128,7 +128,7 @@ class _Builder:
         if draw < 0.18 and self.pairs:
             return self._forget(before)
         if draw < 0.24:
-            return _step("configure", before, expand_at=float(self.random.choice([0.0, 1.0])))
+            return make_step("configure", before, expand_at=float(self.random.choice([0.0, 1.0])))
         return self._write(before)
 
     def _chance(self, share: float) -> bool:
@@ -142,14 +142,14 @@ class _Builder:
         decays = np.where(self.random.random(n) < 0.5 * self.decaying, np.float32(0.99), np.float32(1))
         rank = self.state.parameters.rank
         self.pairs += [Pair(k, v, float(g), rank) for k, v, g in zip(keys, values, gates, strict=True)]
-        return _step("write", before, keys=keys, values=values, gates=gates, decays=decays)
+        return make_step("write", before, keys=keys, values=values, gates=gates, decays=decays)
 
     def _unlearn(self, before: tuple[str, ...]) -> Step | None:
         index = int(self.random.integers(len(self.pairs)))
         pair = self.pairs[index]
         asked = 0 if self.journal_whole else pair.rank
         gates = np.array([pair.gate], np.float32)
-        step = _step("unlearn", before, keys=pair.key[None], values=pair.value[None], gates=gates, rank=asked)
+        step = make_step("unlearn", before, keys=pair.key[None], values=pair.value[None], gates=gates, rank=asked)
         x = kernel.project(step.keys, self.state.parameters)
         try:
             kernel.unlearn(self.state.copy(), x, step.values, gates, pair.rank)
@@ -164,35 +164,19 @@ class _Builder:
 
     def _forget(self, before: tuple[str, ...]) -> Step:
         index = int(self.random.integers(len(self.pairs)))
-        return _step("forget", before, keys=self.pairs.pop(index).key[None])
+        return make_step("forget", before, keys=self.pairs.pop(index).key[None])
 
     def _grow(self, kind: str, rank: int, before: tuple[str, ...]) -> Step:
-        return _step(kind, before, rank=2 * rank if kind == "bare" else min(KEY_DIM, rank + 16))
-
-    def _solved(self, rank: int) -> MatrixState:
-        """Every commit again at another rank, without the pairs that were taken out in equal measure."""
-        state = empty_state(Parameters(DIM, KEY_DIM, rank))
-        steps = self.plan.steps
-        gone = {(step.keys.tobytes(), step.values.tobytes()) for step in steps if step.kind == "unlearn"}
-        for step in steps:
-            if step.kind == "write":
-                rows = [(key.tobytes(), value.tobytes()) for key, value in zip(step.keys, step.values, strict=True)]
-                kept = [index for index, row in enumerate(rows) if row not in gone]
-                if kept:
-                    x = kernel.project(step.keys[kept], state.parameters)
-                    kernel.write(state, x, step.values[kept], step.decays[kept], step.gates[kept])
-            elif step.kind == "forget":
-                kernel.forget(state, kernel.project(step.keys, state.parameters))
-        return state
+        return make_step(kind, before, rank=2 * rank if kind == "bare" else min(KEY_DIM, rank + 16))
 
 
-def _step(kind: str, before: tuple[str, ...], **fields: object) -> Step:
+def make_step(kind: str, before: tuple[str, ...], **fields: object) -> Step:
     nothing = np.empty(0, np.float32)
     values = {"keys": nothing, "values": nothing, "gates": nothing, "decays": nothing, **fields}
     return Step(kind, before=before, **values)  # type: ignore[arg-type]
 
 
-def _apply(state: MatrixState, step: Step) -> MatrixState:
+def apply_step(state: MatrixState, step: Step) -> MatrixState:
     """The model's side of one step (an unlearn was applied when it was chosen)."""
     if step.kind == "bare":
         return kernel.expand(state, step.rank)
@@ -201,6 +185,22 @@ def _apply(state: MatrixState, step: Step) -> MatrixState:
         kernel.write(state, kernel.project(step.keys, state.parameters), step.values, step.decays, step.gates)
     elif step.kind == "forget":
         kernel.forget(state, kernel.project(step.keys, state.parameters))
+    return state
+
+
+def solve_again(steps: Sequence[Step], parameters: Parameters) -> MatrixState:
+    """Every commit of these steps again at another rank, without the pairs that were taken out in equal measure."""
+    state = empty_state(parameters)
+    gone = {(step.keys.tobytes(), step.values.tobytes()) for step in steps if step.kind == "unlearn"}
+    for step in steps:
+        if step.kind == "write":
+            rows = [(key.tobytes(), value.tobytes()) for key, value in zip(step.keys, step.values, strict=True)]
+            kept = [index for index, row in enumerate(rows) if row not in gone]
+            if kept:
+                x = kernel.project(step.keys[kept], state.parameters)
+                kernel.write(state, x, step.values[kept], step.decays[kept], step.gates[kept])
+        elif step.kind == "forget":
+            kernel.forget(state, kernel.project(step.keys, state.parameters))
     return state
 
 

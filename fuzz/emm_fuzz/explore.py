@@ -1,0 +1,174 @@
+"""Run workloads on a simulated disk and look at every directory that a power cut could leave.
+
+Purpose: the promise "an acknowledged write survives" with a number, a seed and a replay command. Invariants: a run
+follows from the case and the seed alone (the trace digest says so); a violation prints one line that replays it; every
+count says what was looked at, not what was planned. The exhaustive engine looks at the last operation of each
+workload only: the ones before it are the last of a shorter workload.
+
+    python -m emm_fuzz.explore --seconds 30 --seed 1 --jsonl FILE
+    python -m emm_fuzz.explore --replay '{"workload":["write"],"point":3,"spec":[512,1,"short",null]}'
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from emm_fuzz.cases import Case, random_workload, workloads
+from emm_fuzz.crash_states import QUICK, Bounds
+from emm_fuzz.deterministic import deterministic
+from emm_fuzz.judge import ViolationError
+from emm_fuzz.memo import remembered
+from emm_fuzz.record import Record, Tally
+from emm_fuzz.runs import Run
+from emm_fuzz.simulated_disk import Fault
+
+VIOLATIONS_MAX = 10  # then a run ends: more would say the same again
+HOWS = {
+    "open": ("eio",),
+    "pread": ("eio",),
+    "write": ("eio", "enospc", "short"),
+    "fsync": ("drop", "keep"),
+    "fsync-dir": ("drop", "keep"),
+    "link": ("eio", "enospc"),
+    "unlink": ("eio",),
+    "mkdir": ("enospc",),
+}
+
+
+class Explorer(Record):
+    """Runs cases and keeps what it has seen, so that no image is judged twice."""
+
+    def __init__(self, bounds: Bounds = QUICK, *, stop_at_first: bool = False) -> None:
+        super().__init__(bounds)
+        self.violations_max = 1 if stop_at_first else VIOLATIONS_MAX
+
+    def run(self, case: Case, *, last_only: bool = False) -> None:
+        """Live through one case; violations are kept in the tally."""
+        self.tally.cases += 1
+        self.trace(case.to_json())
+        with deterministic() as source, remembered():
+            run = Run(self, case, source, last_only)
+            try:
+                run.go()
+            except ViolationError as error:
+                self.violation(run.replayable(), str(error))
+            except Exception as error:  # a bug of the library or of the harness: a replay will tell
+                self.violation(run.replayable(), f"{type(error).__name__}: {error}")
+            self.tally.faults.update(f"{each.call} {each.how}" for each in case.faults if run.disk.faults_met)
+
+    def calls(self, workload: tuple[str, ...]) -> Counter[str]:
+        """The system calls of a workload by kind, for planning faults."""
+        with deterministic() as source:
+            run = Run(Explorer(), Case(workload), source, last_only=False, blind=True)
+            run.go()
+        return run.disk.calls
+
+    def run_faults(self, workload: tuple[str, ...], *, calls: Collection[str] = (), stride: int = 1) -> None:
+        """The workload once for every call (of these kinds) that can fail and every way in which it can."""
+        plan = [
+            Fault(call, nth, how)
+            for call, count in sorted(self.calls(workload).items())
+            for nth in range(1, count + 1)
+            for how in HOWS.get(call, ())
+            if not calls or call in calls
+        ]
+        for fault in plan[::stride]:
+            if self.done:
+                return
+            self.run(Case(workload, (fault,)))
+
+    @property
+    def done(self) -> bool:
+        return len(self.tally.violations) >= self.violations_max
+
+
+# --- engines --------------------------------------------------------------------------------------
+
+
+def explore_exhaustively(explorer: Explorer, length_max: int) -> Iterator[int]:
+    """Every workload up to a length, each looked at in its last operation; yields after each."""
+    for length in range(length_max + 1):
+        for workload in workloads(length):
+            if explorer.done:
+                return
+            explorer.run(Case(workload), last_only=True)
+            yield length
+
+
+def explore_randomly(explorer: Explorer, seed: int) -> Iterator[int]:
+    """Seeded workloads without end, every second one with faults; yields after each."""
+    for number in itertools.count():
+        if explorer.done:
+            return
+        random = np.random.default_rng([seed, number])
+        workload = random_workload(random, int(random.integers(3, 10)))
+        case = Case(workload, seed=int(random.integers(1 << 31)))
+        if number % 2:
+            calls = explorer.calls(workload)
+            case = replace(case, faults=tuple(_fault(random, calls) for _ in range(int(random.integers(1, 4)))))
+        explorer.run(case)
+        yield number
+
+
+def _fault(random: np.random.Generator, calls: Counter[str]) -> Fault:
+    """A fault that a workload with these calls meets, or does not when an earlier one changed its course."""
+    call = str(random.choice(sorted(set(calls) & set(HOWS))))
+    return Fault(call, int(random.integers(1, calls[call] + 4)), str(random.choice(HOWS[call])))
+
+
+def report(tally: Tally, seconds: float) -> str:
+    """One line for people, and one to replay each violation."""
+    lines = [
+        f"{tally.cases} cases, {tally.points} crash points: {tally.raw} raw states, {tally.distinct} distinct "
+        f"({tally.why['exhaustive']} exhaustive, {tally.why['sampled']} sampled, {tally.why['torn']} torn), "
+        f"{tally.nested.distinct} more in {tally.nested.aftermaths} recoveries, {tally.killed} kills, "
+        f"{sum(tally.faults.values())} faults, {len(tally.violations)} violations; {seconds:.1f} s, trace {tally.trace}"
+    ]
+    for case, message in tally.violations:
+        lines += [f"VIOLATION {message}", f"  python -m emm_fuzz.explore --replay '{case.to_json()}'"]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m emm_fuzz.explore", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long to explore at random")
+    parser.add_argument("--length", type=int, default=2, help="before that, all workloads up to this length")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jsonl", help="append the numbers of this run to a file")
+    parser.add_argument("--replay", help="run one case, as a violation prints it")
+    given = parser.parse_args(arguments)
+    explorer = Explorer()
+    started = time.monotonic()
+    if given.replay:
+        explorer.run(Case.from_json(given.replay))
+    else:
+        engines = itertools.chain(explore_exhaustively(explorer, given.length), explore_randomly(explorer, given.seed))
+        for _ in engines:
+            if time.monotonic() - started > given.seconds:
+                break
+    seconds = time.monotonic() - started
+    print(report(explorer.tally, seconds))
+    print(f"{len(explorer.keys())} distinct states in first and second crashes together")
+    if given.jsonl:
+        with open(given.jsonl, "a") as file:
+            run = {
+                "seed": given.seed,
+                "length": given.length,
+                "seconds": round(seconds, 1),
+                "together": len(explorer.keys()),
+            }
+            file.write(json.dumps(run | explorer.tally.to_dict(), sort_keys=True) + "\n")
+    return 1 if explorer.tally.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -132,7 +132,11 @@ class Facts:
             return kernel.saturation(session.state)
 
     def state(self) -> MatrixState:
-        """A copy of the arithmetic state, for `emm.encode_snapshot` and for other stores."""
+        """A copy of the arithmetic state, for other stores.
+
+        As bytes: `emm.encode_snapshot(emm.Snapshot(memory.state(), 1, memory.lsn, bytes.fromhex(memory.uuid)))`;
+        `emm.decode_snapshot` gives it back, and the `digest` (bytes) of both is `memory.digest` (hexadecimal).
+        """
         with self._open_session() as session:
             return session.state.copy()
 

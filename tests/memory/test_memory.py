@@ -429,3 +429,13 @@ def test_configure_is_logged_and_survives(tmp_path: Path) -> None:
         memory.configure(expand_at=0)
     with emm.open(str(tmp_path / "memory")) as memory:
         assert memory.expand_at == 0.0
+
+
+def test_state_becomes_bytes_without_a_file_and_comes_back(tmp_path: Path) -> None:
+    """Red when the expression in `Memory.state`'s docstring stops working."""
+    with emm.create(tmp_path / "m", dim=4, rank=16, key_dim=16) as memory:
+        memory.write(np.eye(2, 16, dtype=np.float32), np.ones((2, 4), np.float32))
+        data = emm.encode_snapshot(emm.Snapshot(memory.state(), 1, memory.lsn, bytes.fromhex(memory.uuid)))
+        again = emm.decode_snapshot(data)
+        assert again.digest.hex() == memory.digest
+        assert np.array_equal(again.state.matrix, memory.matrix)

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class EmmError(Exception):
-    """Base class. `exit_code` is what a command exits with when this error ends it (DOC: docs/exit-codes.md)."""
+    """Base class. `exit_code` is what a command exits with when this error ends it, see docs/exit-codes.md."""
 
     exit_code = 1
 

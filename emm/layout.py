@@ -1,6 +1,6 @@
 """Every offset, size, magic and limit of the EMM v4 format, once.
 
-Purpose: the tables below build the `struct` codecs, and `tools/spec_tables.py` prints the same
+Purpose: the tables below build the `struct` codecs, and `spec/tables.py` writes the same
 tables into `spec/emm-v4.md`; a test fails when the two differ. Invariants, asserted at import:
 fields are contiguous, little-endian, and add up to the record's declared size.
 """

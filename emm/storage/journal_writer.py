@@ -57,6 +57,8 @@ class JournalWriter:
         self._failure: EmmError | None = None
         self._lock = threading.RLock()
         self._idle = _IdleMarker(self._mark_if_idle)
+        if recovered.previous_bytes:  # a length is stated only of bytes that are durable
+            directory.sync(segment_name(recovered.segment_next - 1))
         if not recovered.clean:
             self._log_again(recovered)
         self.lsn = recovered.lsn

@@ -67,6 +67,9 @@ class FrozenDirectory:
     def open_append(self, name: str) -> Appender:
         self._read_only()
 
+    def sync(self, name: str) -> None:
+        self._read_only()
+
     def remove(self, name: str) -> None:
         self._read_only()
 

@@ -202,6 +202,17 @@ class DirectoryContract(ReadContract):
         directory.create()
         directory.remove("a.emm")
 
+    def test_sync_makes_anybodys_file_durable_and_changes_nothing(self) -> None:
+        """Red when a writer that takes over cannot make durable what its predecessor left."""
+        directory = self.fresh_directory()
+        directory.create()
+        directory.publish("a.wal", [b"head"])
+        directory.open_append("a.wal").append(b"tail")
+        self.same_directory(directory).sync("a.wal")
+        assert directory.read_at("a.wal", 0, 8) == b"headtail"
+        with raises(MissingError):
+            directory.sync("b.wal")
+
     def test_appends_follow_what_was_published(self) -> None:
         """Red when the appender starts at 0, or when `append` truncates."""
         directory = self.fresh_directory()

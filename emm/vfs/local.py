@@ -268,6 +268,13 @@ class LocalDirectory:
             raise FencedError("the file was replaced or changed by another writer", file=file)
         return LocalAppender(fd, file, owned)
 
+    def sync(self, name: str) -> None:
+        with self._open_regular(name) as (fd, _):
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                raise storage_error(error, self._file(name), "sync") from error
+
     def remove(self, name: str) -> None:
         file = self._file(check_name(name))
         directory = self._directory_fd()

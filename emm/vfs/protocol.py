@@ -74,6 +74,13 @@ class Directory(Protocol):
         """Grow a file that this handle published itself; anything else raises `FencedError`."""
         ...
 
+    def sync(self, name: str) -> None:
+        """Make what the system holds of a file durable, whoever wrote it.
+
+        It proves nothing about bytes that an earlier, failed sync has dropped.
+        """
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file, durably; absent is not an error."""
         ...

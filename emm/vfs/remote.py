@@ -145,6 +145,9 @@ class RemoteDirectory:
     def open_append(self, name: str) -> Appender:
         self._read_only(name)
 
+    def sync(self, name: str) -> None:
+        self._read_only(name)
+
     def remove(self, name: str) -> None:
         self._read_only(name)
 

@@ -67,6 +67,11 @@ class FaultyDirectory:
             self.fail("open")
         return FaultyAppender(self, self.real.open_append(name))
 
+    def sync(self, name: str) -> None:
+        if self.due(f"sync {name}"):
+            self.fail("sync")
+        self.real.sync(name)
+
     def remove(self, name: str) -> None:
         due = self.due(f"remove {name}")
         if not due or self.how == "after":

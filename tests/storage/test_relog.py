@@ -74,6 +74,28 @@ def test_r9_every_unproven_commit_is_logged_again(tmp_path: Path) -> None:
         assert again.digest == wanted
 
 
+@pytest.mark.parametrize("end", ["crashed", "sealed"])
+def test_r9_a_segment_is_synced_before_its_length_is_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Killed between write and sync, a segment is page cache only; a power cut later would make it shorter than said."""
+    life = Life.begin(tmp_path / "memory", 3)
+    path = life.crash(tmp_path / "crashed") if end == "crashed" else life.path
+    life.memory.close()
+    if end == "sealed":
+        (path / "0000000000000002.emm").unlink()  # as if killed between the seal and the checkpoint
+    for fail_at in (1, 0):
+        directory = FaultyDirectory(str(path), fail_at, "before")
+        monkeypatch.setattr(opening, "open_directory", lambda _, found=directory: found)
+        if fail_at:
+            with pytest.raises(StorageError, match="cannot sync"):
+                emm.open(str(path), "a")
+        else:
+            with emm.open(str(path), "a") as memory:
+                memory.write(*batch(6))
+            assert directory.log[:2] == [f"sync {WAL}", f"publish {NEXT}"]
+
+
 def test_clean_end_logs_nothing_again(tmp_path: Path) -> None:
     life = Life.begin(tmp_path / "memory", 3)
     life.memory.close()

@@ -970,6 +970,8 @@ class Memory:
         for number, segment in self.segments.items():
             if not segment.header:
                 continue
+            if number - 1 not in self.segments and 0 < segment.header.previous_bytes < 128:
+                self.findings.append(Broken("R-11", "no segment can have been so short", segment.name, 104))
             after = self.segments.get(number + 1)
             stated = after.header.previous_bytes if after and after.header else 0
             limit = min(segment.size, stated) if stated else segment.size

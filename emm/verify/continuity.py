@@ -24,7 +24,6 @@ class ContinuityCheck:
     """Compares the segments and snapshots of one memory."""
 
     evidence: Evidence
-    chains: dict[int, bytes]  # LSN → chain value, as the journal has it
     url: str
 
     def between(self, segment: Segment, follower: Segment) -> Iterator[Finding]:
@@ -40,7 +39,7 @@ class ContinuityCheck:
         if first <= segment.proven_lsn:
             expected.append(f"first lsn above {segment.proven_lsn}")
             found.append(f"first lsn {first}")
-        chain = self.chains.get(first - 1, header.chain)
+        chain = self.evidence.chains.get(first - 1, header.chain)
         if header.chain != chain:
             expected.append(f"chain {chain.hex()[:16]}")
             found.append(f"chain {header.chain.hex()[:16]}")
@@ -134,7 +133,7 @@ class ContinuityCheck:
         if snapshot.head is None:
             return
         header, lineage = snapshot.head.header, snapshot.head.lineage
-        chain = self.chains.get(header.lsn)
+        chain = self.evidence.chains.get(header.lsn)
         if chain is not None and chain != lineage.chain:
             yield finding(
                 "chain-broken",

@@ -7,8 +7,10 @@ has been checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from emm.codec.snapshot import Head
 from emm.layout import Flag, Origin
 from emm.storage.names import snapshot_name
 from emm.verify.finding import Finding, Severity
@@ -24,6 +26,7 @@ class Evidence:
 
     snapshots: tuple[SnapshotCheck, ...]
     segments: tuple[Segment, ...]
+    chains: Mapping[int, bytes] = field(default_factory=dict)  # LSN → chain value, as the journal has it
 
     @property
     def proven_lsn(self) -> int:
@@ -62,16 +65,19 @@ class Evidence:
         if head is None or target.misnamed:
             return self._leaving_out(target)
         header, lineage = head.header, head.lineage
-        if lineage.origin is not Origin.CHECKPOINT:
+        if lineage.origin is not Origin.CHECKPOINT or not self._led_to(head):
             return None
         for base in reversed(self.snapshots):
             if base is target or not base.whole or base.head is None:
                 continue
             start = base.head.header
+            if start.lsn == header.lsn and base.head.lineage.chain != lineage.chain:
+                continue
             if (
                 lineage.floor_generation <= start.generation
                 and start.lsn <= header.lsn
                 and base.head.lineage.floor_generation <= header.generation
+                and self._led_to(base.head)
                 and self.covers(start.lsn + 1, header.lsn)
             ):
                 if start.lsn == header.lsn:
@@ -83,6 +89,11 @@ class Evidence:
                 return "an empty memory: its state follows from its head"
             return f"replay commits 1–{header.lsn} of the journal onto an empty memory"
         return None
+
+    def _led_to(self, head: Head) -> bool:
+        """False when the journal holds other commits than those that led to this snapshot."""
+        chain = head.lineage.chain
+        return self.chains.get(head.header.lsn, chain) == chain
 
     def _leaving_out(self, target: SnapshotCheck) -> str | None:
         """For a snapshot of which nothing is known: the ones around it may give every state between them."""
@@ -97,6 +108,8 @@ class Evidence:
         if before.head is None or after.head is None:
             return None
         start, end = before.head.header.lsn, after.head.header.lsn
+        if not (self._led_to(before.head) and self._led_to(after.head)):
+            return None
         if after.head.lineage.floor_generation >= generation or not self.covers(start + 1, end):
             return None
         name = snapshot_name(before.head.header.generation)

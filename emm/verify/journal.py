@@ -27,13 +27,12 @@ class JournalCheck:
     """Judges the segments of one memory, or of one file when there are no snapshots."""
 
     evidence: Evidence
-    chains: dict[int, bytes]  # LSN → chain value, as the journal has it
     url: str
 
     def run(self) -> Iterator[Finding]:
         """Findings in the order of the log."""
         segments = self.evidence.segments
-        continuity = ContinuityCheck(self.evidence, self.chains, self.url)
+        continuity = ContinuityCheck(self.evidence, self.url)
         for index, segment in enumerate(segments):
             follower = segments[index + 1] if index + 1 < len(segments) else None
             yield from self._segment(segment, follower)
@@ -55,8 +54,22 @@ class JournalCheck:
             return
         if segment.header is None:
             return
+        stated = segment.header.previous_bytes
+        follows = any(each.number == segment.number - 1 for each in self.evidence.segments)
+        if segment.header_error is None and 0 < stated < SEGMENT_HEADER.size and not follows:
+            yield finding(
+                "segment-header-damaged",
+                "no segment before this one can have been so short",
+                rule="R-11",
+                file=segment.file,
+                offset=SEGMENT_HEADER.offset("previous_bytes"),
+                expected=f"0, or at least {SEGMENT_HEADER.size}",
+                found=stated,
+                repair=self.evidence.beyond(segment.number),
+            )
         for lsn, error in segment.breaks:
-            repair = self.evidence.containing(lsn)
+            dead = follower is not None and follower.header is not None and lsn >= follower.header.first_lsn
+            repair = NOTHING_TOUCHED if dead else self.evidence.containing(lsn)
             yield from_error("chain-broken", error, file=segment.file, lsns=(lsn, lsn), repair=repair)
         yield from self._end_of_segment(segment, follower)
 
@@ -100,8 +113,8 @@ class JournalCheck:
         if isinstance(segment.damage, (UnsupportedError, LimitError)):
             code = "over-limit" if isinstance(segment.damage, LimitError) else "unsupported"
             yield from_error(code, segment.damage, file=segment.file)
-        elif end is not None and segment.live_last < end:
-            yield self._commits_gone(segment, end)
+        elif end is not None and (gone := self._first_gone(segment, end)) <= end:
+            yield self._commits_gone(segment, gone, end)
         elif end is not None:
             yield from self._after_the_end(segment, end, follower)
         elif segment.damage is not None and last and could_be_torn(segment.damage):
@@ -121,8 +134,28 @@ class JournalCheck:
                 lsns=(proven + 1, segment.last_lsn) if segment.last_lsn > proven else None,
             )
 
-    def _commits_gone(self, segment: Segment, end: int) -> Finding:
-        lsns = (segment.live_last + 1, end)
+    def _first_gone(self, segment: Segment, end: int) -> int:
+        """The first LSN that this segment should hold and does not; past `end` when it holds them all.
+
+        What comes before a segment says where it begins, so that its own header alone is not believed.
+        """
+        assert segment.header is not None
+        starts = [
+            each.head.header.lsn + 1
+            for each in self.evidence.snapshots
+            if each.head is not None and each.head.lineage.segment_next == segment.number
+        ]
+        starts += [
+            each.live_last + 1
+            for each in self.evidence.segments
+            if each.number == segment.number - 1 and each.header_error is None and each.damage is None
+        ]
+        stated = segment.header.first_lsn
+        first = min(starts, default=min(stated, end))
+        return first if first < stated and first <= end else segment.live_last + 1
+
+    def _commits_gone(self, segment: Segment, first: int, end: int) -> Finding:
+        lsns = (first, end)
         repair = self.evidence.containing(end)
         if segment.damage is None:
             return finding(
@@ -133,7 +166,7 @@ class JournalCheck:
                 offset=segment.size,
                 lsns=lsns,
                 expected=f"commits up to {end}",
-                found=f"commits up to {segment.live_last}",
+                found=f"commits up to {first - 1}",
                 repair=repair,
             )
         return _unparsed("record-damaged", segment, segment.damage, lsns=lsns, repair=repair)

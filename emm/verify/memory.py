@@ -101,8 +101,8 @@ def _check_memory(directory: Directory, listing: Listing, options: Options) -> C
     segments = list(scan.read_all(listing.segments, interest))
     _count_segments(coverage, segments, scan.commits, options)
     checked.uuid = scan.uuid
-    evidence = Evidence(tuple(snapshots), tuple(segments))
-    checked.findings += JournalCheck(evidence, scan.chains, directory.url).run()
+    evidence = Evidence(tuple(snapshots), tuple(segments), scan.chains)
+    checked.findings += JournalCheck(evidence, directory.url).run()
     checked.findings += _missing_generations(snapshots, listing, evidence, directory.url)
     checked.findings = with_repairs(_as_damage(checked.findings, snapshots, segments), evidence)
     if options.level >= Level.REPLAY and scan.uuid is not None:
@@ -158,7 +158,7 @@ def _check_segment_file(directory: Directory, name: str, options: Options) -> Ch
     scan = SegmentScan(directory, None)
     segments = list(scan.read_all([parsed[1]], set()))
     _count_segments(checked.coverage, segments, scan.commits, options)
-    checked.findings = list(JournalCheck(Evidence((), tuple(segments)), scan.chains, directory.url).run())
+    checked.findings = list(JournalCheck(Evidence((), tuple(segments), scan.chains), directory.url).run())
     checked.uuid, checked.lsn = scan.uuid, segments[0].live_last if segments[0].header is not None else None
     return checked
 

@@ -135,8 +135,9 @@ class SegmentScan:
             for logged in reader.commits(previous_bytes):  # what lies beyond proves nothing
                 live = boundary is None or logged.lsn < boundary
                 self.commits += 1
+                chained = self._chained(segment, chain, logged)
                 if live:
-                    if self._chained(segment, chain, logged):
+                    if chained:
                         _extend(segment.live, logged.lsn)
                     rank = _rank_after(logged, rank)
                     segment.live_last = logged.lsn

@@ -62,6 +62,12 @@ class Replayer:
             state_bytes_max=self._state_bytes_max,
         )
 
+    def resolved(self, expand_at: float) -> Replayer:
+        """The state solved again, to which later commits are applied as they are logged."""
+        return Replayer(
+            self.state, write_count=self.write_count, expand_at=expand_at, state_bytes_max=self._state_bytes_max
+        )
+
     def apply(self, commit: Records) -> None:
         """Replay one commit; a logged record that cannot be applied is corruption (R-7).
 

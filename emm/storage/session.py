@@ -176,8 +176,7 @@ class Session:
     def install_resolved(self, resolved: Replayer) -> int:
         """Replace the state by one solved anew from pairs, durably; returns the generation published."""
         self.require_writable()
-        resolved.expand_at = self.replayer.expand_at
-        return self._publish(Origin.RESOLVE, resolved)
+        return self._publish(Origin.RESOLVE, resolved.resolved(self.replayer.expand_at))
 
     def _publish(self, origin: Origin, resolved: Replayer | None = None) -> int:
         """Seal the segment, publish the state as the next generation, prune."""

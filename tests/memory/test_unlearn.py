@@ -107,6 +107,20 @@ def test_unlearning_across_a_bare_expansion_uses_the_rank_of_the_write(memory: e
         assert again.digest == digest
 
 
+def test_after_a_resolve_a_handle_and_its_journal_agree_on_the_rank(tmp_path: Path) -> None:
+    """Found by the state machine: the handle that had re-solved unlearned at the present rank, and published it."""
+    with emm.create(str(tmp_path / "memory"), dim=DIM, rank=RANK // 2, key_dim=KEY_DIM, expand_at=0.0) as memory:
+        memory.expand(RANK)
+        memory.write(KEYS[:60], VALUES[:60])
+        with pytest.warns(UserWarning, match="bare"):
+            memory.expand(2 * RANK, bare=True)
+        memory.unlearn(KEYS[50:60], VALUES[50:60])
+        with emm.open(memory.url) as reader:
+            assert reader.digest == memory.digest
+        memory.checkpoint()
+        assert emm.verify(memory.url, level="replay").exit_code == 0
+
+
 def test_refused_row_of_one_rank_leaves_the_rows_of_the_other_in(memory: emm.Memory) -> None:
     """Each rank was once a commit of its own: the first was logged when the second was refused."""
     memory.write(KEYS[:40], VALUES[:40])

@@ -78,7 +78,7 @@ def test_r9_every_unproven_commit_is_logged_again(tmp_path: Path) -> None:
 def test_r9_a_segment_is_synced_before_its_length_is_stated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    """Killed between write and sync, a segment is page cache only; a power cut later would make it shorter than said."""
+    """Killed between write and sync, a segment is page cache only; a power cut would make it shorter than said."""
     life = Life.begin(tmp_path / "memory", 3)
     path = life.crash(tmp_path / "crashed") if end == "crashed" else life.path
     life.memory.close()

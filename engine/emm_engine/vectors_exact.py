@@ -4,12 +4,12 @@ Purpose: the truth log of a namespace and, below a few ten thousand vectors, als
 64-byte header (magic, dim, embedder fingerprint, CRC) and records of fixed size (id, text hash, kind, CRC-32,
 vector). Invariants: a record counts only when its CRC matches, so a flipped byte or a torn tail loses exactly
 the records it touches, which the caller embeds again from the catalog; reading never writes; a writer that
-finds damage publishes a clean log under the same name, whole, before it appends.
+finds damage, or whose last write failed, publishes a clean log under the same name, whole, before it appends; the
+first write of a handle makes the names durable that it finds.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.embeddings import Float32Array
-from emm_engine.files import make_folder, replace_durably
+from emm_engine.files import append_durably, make_folder, read_whole, replace_durably, size_of
 from emm_engine.vectors import Ids
 
 MAGIC = b"\x89EMMVEC\n"
@@ -54,6 +54,7 @@ class ExactVectors:
         self._fingerprint = bytes.fromhex(fingerprint)
         self._record = _record(dim)
         self._open: dict[str, _Namespace] = {}
+        self._sound: dict[str, bool] = {}  # namespaces that this handle wrote to: False once a write has failed
 
     def _path(self, namespace: str) -> Path:
         return self._folder / (namespace.replace(":", "/") + ".vec")
@@ -66,7 +67,7 @@ class ExactVectors:
         self._append(namespace, KIND_ADD, ids, text_hashes, vectors)
 
     def remove(self, namespace: str, ids: Ids) -> None:
-        known = ids[np.isin(ids, self._load(namespace).ids)]
+        known = ids[np.isin(ids, self._current(namespace).ids)]
         if len(known):
             blank = np.zeros((len(known), self._dim), np.float32)
             self._append(namespace, KIND_REMOVE, known, np.zeros(len(known), np.uint64), blank)
@@ -118,12 +119,15 @@ class ExactVectors:
 
     def _load(self, namespace: str) -> _Namespace:
         if namespace not in self._open:
-            try:
-                data = self._path(namespace).read_bytes()
-            except FileNotFoundError:
-                data = b""
-            self._open[namespace] = self._parse(data)
+            self._open[namespace] = self._parse(read_whole(self._path(namespace)))
         return self._open[namespace]
+
+    def _current(self, namespace: str) -> _Namespace:
+        """What the file holds now, also where another process or a write of ours that failed has changed it."""
+        known = self._open.get(namespace)
+        if known is not None and (known.extended or size_of(self._path(namespace)) != known.size):
+            del self._open[namespace]
+        return self._load(namespace)
 
     def _parse(self, data: bytes) -> _Namespace:
         empty = _Namespace(
@@ -165,20 +169,15 @@ class ExactVectors:
     def _append(
         self, namespace: str, kind: int, ids: Ids, hashes: npt.NDArray[np.uint64], vectors: Float32Array
     ) -> None:
-        path = self._path(namespace)
-        known = self._open.get(namespace)
-        if known is not None and (known.extended or not path.is_file() or path.stat().st_size != known.size):
-            del self._open[namespace]  # what is in memory is not what the file holds
-        held = self._load(namespace)
-        if held.damaged or held.size == 0:
+        path, held = self._path(namespace), self._current(namespace)
+        sound = self._sound.get(namespace)
+        self._sound[namespace] = False  # until this write is through
+        if not sound:  # whoever made the folders and the name may have died before they were durable
             make_folder(path.parent)
+        if held.damaged or held.size == 0 or sound is False:  # what a failed sync dropped is still there to be read
             replace_durably(path, self._header() + self._encode(KIND_ADD, held.ids, held.hashes, held.vectors))
-        data = self._encode(kind, ids, hashes, vectors)
-        with path.open("ab") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fdatasync(stream.fileno())
-            size = stream.tell()
+        size = append_durably(path, self._encode(kind, ids, hashes, vectors))
+        self._sound[namespace] = True
         merged = _merged(held, ids, hashes, vectors, np.full(len(ids), kind == KIND_ADD))
         merged.size, merged.damaged = size, False
         self._open[namespace] = merged

@@ -44,6 +44,7 @@ class Record:
             assert field.offset == position, f"{name}.{field.name}: offset {field.offset}, expected {position}"
             position += field.size
         assert position == size == self._struct.size, f"{name}: fields add up to {position}, declared {size}"
+        self._names = tuple(field.name for field in fields)
         self._offsets = {field.name: field.offset for field in fields}
         self._blank = {
             field.name: bytes(field.size) if field.format.endswith("s") else 0
@@ -63,7 +64,7 @@ class Record:
     def unpack(self, data: bytes | memoryview, offset: int = 0) -> dict[str, Any]:
         """Field values by name. The caller has checked that `size` bytes are there."""
         found = self._struct.unpack_from(data, offset)
-        return {field.name: value for field, value in zip(self.fields, found, strict=True)}
+        return dict(zip(self._names, found, strict=True))
 
     def reserved_violation(self, values: Mapping[str, Any]) -> Field | None:
         """The first reserved field that is not zero, or None."""

@@ -1,8 +1,9 @@
 """Read a journal segment: commits in order, the first damage, and the proofs beyond it.
 
 Purpose: tell "the writer died here" from "this was durable and is damaged" (spec J-, R-rules).
-Invariants: one record is in memory at a time, plus the batch being assembled (≤ 256 MiB); a read
-error is raised, never taken for the end of the log; work is bounded by a multiple of the file's size.
+Invariants: one window of the file (1 MiB) or one record is in memory, plus the batch being assembled
+(≤ 256 MiB); a read error is raised where the unread bytes are wanted, never taken for the end of the log; work is
+bounded by a multiple of the file's size.
 """
 
 from __future__ import annotations
@@ -55,11 +56,16 @@ class SegmentReader:
     sealed: bool = field(init=False, default=False)
     damage: FormatError | None = field(init=False, default=None)  # why reading stopped before the end of the file
     _end: int = field(init=False)  # where what the segment says ends: its size, or the next one's `previous_bytes`
+    _window: bytes = field(init=False, default=b"")  # bytes of the file from `_window_start` on, read ahead
+    _window_start: int = field(init=False, default=0)
+    _exact_until: int = field(init=False, default=0)  # no window is tried before this byte: one there failed
 
     def __post_init__(self) -> None:
         self.size = self._end = self.directory.size(self.name)
         try:
-            self.header = decode_segment_header(self._read(0, min(SEGMENT_HEADER.size, self.size)))
+            self.header = decode_segment_header(
+                self.directory.read_at(self.name, 0, min(SEGMENT_HEADER.size, self.size))
+            )
             if self.header.segment != self.segment:
                 raise FormatError(
                     "the segment's number is not its name's",
@@ -90,7 +96,22 @@ class SegmentReader:
         return f"{self.directory.url}/{self.name}"
 
     def _read(self, offset: int, length: int) -> bytes:
-        return self.directory.read_at(self.name, offset, length)
+        """Bytes of the file, out of a window read ahead where there is one: a commit takes four small reads.
+
+        A window that cannot be read is no error: just what was asked for is read, or raises.
+        """
+        start = offset - self._window_start
+        if not 0 <= start <= len(self._window) - length:
+            ahead = min(_WINDOW_BYTES, self.size - offset)
+            if length >= ahead or offset < self._exact_until:
+                return self.directory.read_at(self.name, offset, length)
+            try:
+                self._window = self.directory.read_at(self.name, offset, ahead)
+            except EmmError:
+                self._exact_until = offset + ahead
+                return self.directory.read_at(self.name, offset, length)
+            self._window_start, start = offset, 0
+        return self._window[start : start + length]
 
     def commits(self, previous_bytes: int = 0) -> Iterator[LoggedCommit]:
         """Whole commits in order, up to the first bytes that are not one.
@@ -130,6 +151,7 @@ class SegmentReader:
             except FormatError as error:
                 self.damage = error
                 error.located(self.path)
+                self._window = b""
                 return
             offset += record.size
             self.proven_lsn = max(self.proven_lsn, record.synced_through)
@@ -145,6 +167,7 @@ class SegmentReader:
                 batch_bytes = 0
             else:
                 batch.append(record)
+        self._window = b""  # readers of other segments are alive
         if batch:
             self.damage = TruncatedError(
                 "the last batch has no commit", rule="J-11", file=self.path, offset=batch[0].offset
@@ -156,7 +179,7 @@ class SegmentReader:
         size = record_size(header, offset)
         if size > available:
             raise TruncatedError("a record is cut short", rule="J-6", offset=offset, expected=size, found=available)
-        return decode_record(header + self._read(offset + len(header), size - len(header)), offset, self.uuid)
+        return decode_record(memoryview(self._read(offset, size)), offset, self.uuid)
 
     def _check_order(self, record: JournalRecord, batch: list[JournalRecord]) -> None:
         between = record.type in (RecordType.MARK, RecordType.SEAL)

@@ -7,7 +7,9 @@ can fail to replay for its values' sake.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +152,39 @@ def decode_pairs(record: JournalRecord, key_dim: int, dim: int) -> PairBatch:
         gates[0] if kind is RecordType.WRITE else empty,
     )
     _check_numbers(batch, record.offset)
+    return batch
+
+
+def decode_writes(records: Sequence[JournalRecord], key_dim: int, dim: int) -> PairBatch | None:
+    """The pairs of several write records, in order, as one batch; None where they were written at several ranks.
+
+    What `decode_pairs` gives for each, one after another: records whose headers are equal are decoded together. Raises
+    what `decode_pairs` raises for one of the records, not always the first.
+    """
+    runs = itertools.groupby(records, key=lambda each: (len(each.payload), each.payload[: PAIRS_HEADER.size]))
+    batches = [_decode_alike(list(alike), key_dim, dim) for _, alike in runs]
+    if {batch.rank for batch in batches} != {batches[0].rank}:
+        return None
+    if len(batches) == 1:
+        return batches[0]
+    names = ("keys", "values", "write_gates", "decay_gates")
+    return PairBatch(batches[0].rank, *(np.concatenate([getattr(batch, name) for batch in batches]) for name in names))
+
+
+def _decode_alike(records: Sequence[JournalRecord], key_dim: int, dim: int) -> PairBatch:
+    """The pairs of write records of one length and with one header."""
+    first = decode_pairs(records[0], key_dim, dim)  # what their headers say is checked here
+    if len(records) == 1:
+        return first
+    n = len(first)
+    count = len(records) * n
+    rows = np.frombuffer(b"".join(record.payload for record in records), _FLOAT).reshape(len(records), -1)
+    ends = np.cumsum([PAIRS_HEADER.size // _FLOAT.itemsize, n, n, n * key_dim, n * dim])
+    decay, gate, keys, values = (rows[:, start:end] for start, end in itertools.pairwise(ends))
+    batch = PairBatch(
+        first.rank, keys.reshape(count, key_dim), values.reshape(count, dim), gate.reshape(count), decay.reshape(count)
+    )
+    _check_numbers(batch, records[0].offset)
     return batch
 
 

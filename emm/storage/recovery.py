@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from emm.codec.journal import next_chain
 from emm.codec.snapshot import Head, Snapshot
-from emm.errors import CorruptionError, FormatError, MissingError
+from emm.errors import CorruptionError, EmmError, FormatError, MissingError
 from emm.layout import STATE_BYTES_MAX, Origin
 from emm.state import MatrixState
+from emm.storage.grouped_replay import GroupedReplay
 from emm.storage.names import Listing, list_memory, segment_name, snapshot_name
 from emm.storage.replay import Replayer
 from emm.storage.segment_file import LoggedCommit, SegmentReader, could_be_torn
@@ -106,13 +107,14 @@ def _recover(directory: Directory, listing: Listing, verify: bool, mapped: bool,
     replayer = Replayer(
         state, write_count=lineage.write_count, expand_at=lineage.expand_at, state_bytes_max=state_bytes_max
     )
-    walk = _Walk(
-        replayer, snapshot.lsn, lineage.chain, proven_lsn=snapshot.lsn, floor_generation=lineage.floor_generation
-    )
     readers = [SegmentReader(directory, number, snapshot.uuid) for number in segments]
-    for index, reader in enumerate(readers):
-        follower = readers[index + 1] if index + 1 < len(readers) else None
-        walk.segment(reader, snapshot.generation, follower)
+    with GroupedReplay(replayer) as grouped:
+        walk = _Walk(
+            grouped, snapshot.lsn, lineage.chain, proven_lsn=snapshot.lsn, floor_generation=lineage.floor_generation
+        )
+        for index, reader in enumerate(readers):
+            follower = readers[index + 1] if index + 1 < len(readers) else None
+            walk.segment(reader, snapshot.generation, follower)
     if walk.lsn < lsn_floor:
         raise CorruptionError(
             "the newest snapshot is damaged and the journal does not reach as far",
@@ -191,8 +193,10 @@ def _leads_to(snapshot: Snapshot, head: Head) -> bool:
 class _Walk:
     """Walks live commits in LSN order over the segments, checking chain, order and proofs."""
 
-    def __init__(self, replayer: Replayer, lsn: int, chain: bytes, *, proven_lsn: int, floor_generation: int) -> None:
-        self.replayer = replayer
+    def __init__(
+        self, grouped: GroupedReplay, lsn: int, chain: bytes, *, proven_lsn: int, floor_generation: int
+    ) -> None:
+        self.grouped = grouped
         self.lsn = lsn
         self.chain = chain
         self.proven_lsn = proven_lsn
@@ -204,9 +208,15 @@ class _Walk:
     def segment(self, reader: SegmentReader, generation: int, follower: SegmentReader | None) -> None:
         self._check_start(reader, generation)
         lsn_end = follower.header.first_lsn if follower is not None else None
-        for commit in reader.commits(0 if follower is None else follower.header.previous_bytes):
-            if lsn_end is None or commit.lsn < lsn_end:
-                self._commit(commit, reader)
+        try:
+            for commit in reader.commits(0 if follower is None else follower.header.previous_bytes):
+                if lsn_end is None or commit.lsn < lsn_end:
+                    self._commit(commit, reader)
+                del commit  # may hold 256 MiB, and so may the one that is read next
+        except EmmError:
+            self._settle(reader)  # an earlier commit that cannot be replayed is the first error
+            raise
+        self._settle(reader)
         self.proven_lsn = max(self.proven_lsn, reader.proven_lsn)
         if follower is not None:
             self._check_follower(follower)
@@ -223,7 +233,7 @@ class _Walk:
                 expected=f"generation {header.floor_generation} or newer",
                 found=generation,
             )
-        rank = self.replayer.state.parameters.rank
+        rank = self.grouped.replayer.state.parameters.rank
         if (header.first_lsn, header.rank, header.chain) != (self.lsn + 1, rank, self.chain):
             raise CorruptionError(
                 "the segment does not continue the log",
@@ -238,7 +248,7 @@ class _Walk:
     def _commit(self, logged: LoggedCommit, reader: SegmentReader) -> None:
         try:
             check_chain(self.chain, logged)
-            self.replayer.apply(logged)
+            self.grouped.apply(logged)
         except FormatError as error:
             raise error.located(reader.path) from None
         self.lsn, self.chain = logged.lsn, logged.commit.chain
@@ -246,6 +256,12 @@ class _Walk:
         while self.unproven and self.unproven[0].lsn <= reader.proven_lsn:
             self.unproven.popleft()
         self.unproven.append(CommitPlace(logged.lsn, logged.segment, logged.offset, logged.end))
+
+    def _settle(self, reader: SegmentReader) -> None:
+        try:
+            self.grouped.settle()
+        except FormatError as error:
+            raise error.located(reader.path) from None
 
     def _check_follower(self, follower: SegmentReader) -> None:
         first = follower.header.first_lsn

@@ -242,7 +242,7 @@ class Memory(Facts):
             not self.flags & _PAST and history.missing() is not None
         ):  # the journal cannot say, and nothing speaks against
             return [(self.rank, everything)]
-        ranks = np.array(history.written_ranks(keys, values))
+        ranks = np.array(self._session.written_ranks(keys, values))
         return [(int(each), np.flatnonzero(ranks == each)) for each in np.unique(ranks)]
 
     def _notice(self, text: str) -> None:

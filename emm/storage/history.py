@@ -14,7 +14,9 @@ from emm.codec.pairs import PairBatch, decode_pairs, encode_pairs
 from emm.errors import CorruptionError, HistoryError
 from emm.layout import STATE_BYTES_MAX, Flag, RecordType
 from emm.state import Float32Array, Parameters, empty_state
+from emm.storage.grouped_replay import GroupedReplay
 from emm.storage.names import list_memory, segment_name
+from emm.storage.pair_index import PairIndex
 from emm.storage.recovery import check_chain
 from emm.storage.replay import PAIR_TYPES, Replayer
 from emm.storage.segment_file import LoggedCommit, SegmentReader
@@ -83,12 +85,14 @@ class History:
         )
         left_out = frozenset() if self.flags & Flag.DECAYED else self._taken_out()
         place = 0
-        for logged in self.commits():
-            if left_out:
-                logged, place = self._without(logged, left_out, place)
-            replayer.apply(logged)
-            if progress is not None:
-                progress(logged.lsn, self.lsn)
+        with GroupedReplay(replayer) as grouped:
+            for logged in self.commits():
+                if left_out:
+                    logged, place = self._without(logged, left_out, place)
+                grouped.apply(logged)
+                if progress is not None:
+                    progress(logged.lsn, self.lsn)
+            grouped.settle()
         return replayer
 
     def _taken_out(self) -> frozenset[int]:
@@ -140,7 +144,11 @@ class History:
         A pair given n times must have been written n times more often than it was unlearned. Raises `HistoryError`
         for one that the journal does not hold, or that was decayed, forgotten or unlearned after it was written.
         """
-        search = _Search(keys, values)
+        return self.pair_index().ranks(keys, values)
+
+    def pair_index(self) -> PairIndex:
+        """Every write, unlearn and forget of the journal; pairs from before a re-solve have its rank or more."""
+        index = PairIndex()
         floor_lsn, floor_rank = self._floor()
         for logged in self.commits():
             if self.flags & Flag.FOREIGN_PAIRS and logged.lsn <= floor_lsn:
@@ -149,8 +157,9 @@ class History:
                 if record.type in PAIR_TYPES:
                     batch = decode_pairs(record, self.parameters.key_dim, self.parameters.dim)
                     rank = max(batch.rank, floor_rank) if logged.lsn <= floor_lsn else batch.rank
-                    search.follow(record.type, batch, rank, logged.lsn)
-        return search.ranks()
+                    index.add(record.type, batch, rank, logged.lsn)
+        index.lsn = self.lsn
+        return index
 
     def _floor(self) -> tuple[int, int]:
         """(last LSN before the newest re-solve, rank after it): older pairs count as written at that rank."""
@@ -159,62 +168,6 @@ class History:
             if header.floor_generation == self.floor_generation:
                 return header.first_lsn - 1, header.rank
         return self.lsn, self.parameters.rank
-
-
-@dataclass(slots=True)
-class _Copies:
-    """What became of one pair: the copies that are in the state, as (place, rank), and why the last one left."""
-
-    alive: list[tuple[int, int]]
-    fault: str = "was never written, or its journal was pruned"
-
-
-class _Search:
-    """Follows some pairs through the journal."""
-
-    def __init__(self, keys: Float32Array, values: Float32Array) -> None:
-        self._wanted = [keys[row].tobytes() + values[row].tobytes() for row in range(len(keys))]
-        self._pairs = {pair: _Copies([]) for pair in self._wanted}
-        self._by_key: dict[bytes, list[_Copies]] = {}
-        for pair, copies in self._pairs.items():
-            self._by_key.setdefault(pair[: keys[0].nbytes], []).append(copies)
-        self._place = 0
-        self._decay = (0, 0)  # (place, LSN) of the last decay: copies from before it have faded
-
-    def follow(self, kind: RecordType, batch: PairBatch, rank: int, lsn: int) -> None:
-        """Take one record into account; `rank` is the one at which its pairs count as written."""
-        for row in range(len(batch)):
-            self._place += 1
-            key = batch.keys[row].tobytes()
-            if kind is RecordType.FORGET:
-                for copies in self._by_key.get(key, ()):
-                    copies.alive, copies.fault = [], f"was forgotten by commit {lsn}"
-                continue
-            if kind is RecordType.WRITE and batch.decay_gates[row] != 1:
-                self._decay = (self._place, lsn)
-            found = self._pairs.get(key + batch.values[row].tobytes())
-            if found is None:
-                continue
-            if kind is RecordType.WRITE:
-                found.alive.append((self._place, rank))
-            elif found.alive:
-                same = [index for index, (_, written) in enumerate(found.alive) if written == rank]
-                del found.alive[same[-1] if same else -1]
-                found.fault = f"was unlearned by commit {lsn}"
-
-    def ranks(self) -> list[int]:
-        """A rank for each pair wanted; `HistoryError` for the first that has no copy left."""
-        found = []
-        for row, pair in enumerate(self._wanted):
-            copies = self._pairs[pair]
-            if not copies.alive:
-                raise HistoryError(f"pair {row} cannot be unlearned: it {copies.fault}")
-            place, rank = copies.alive.pop()
-            if place < self._decay[0]:
-                raise HistoryError(f"pair {row} cannot be unlearned: it has decayed since (commit {self._decay[1]})")
-            copies.fault = "is given more often than it was written"
-            found.append(rank)
-        return found
 
 
 def _fingerprint(batch: PairBatch, row: int) -> bytes:

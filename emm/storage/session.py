@@ -25,6 +25,7 @@ from emm.state import Float32Array, MatrixState, Parameters
 from emm.storage.checkpoint import KEEP_DEFAULT, Pruned, checkpoint_due, prune
 from emm.storage.history import History
 from emm.storage.journal_writer import Batch, JournalWriter, now_us
+from emm.storage.pair_index import PairIndex
 from emm.storage.recovery import Recovered
 from emm.storage.replay import Replayer
 from emm.storage.snapshot_file import publish_snapshot
@@ -55,6 +56,7 @@ class Session:
         self._lock = lock
         self._pid = os.getpid()
         self._broken: str | None = None
+        self._pair_index: PairIndex | None = None  # made when it is first asked, then kept up
         self._snapshot_sha256 = recovered.snapshot_sha256
         self._generation_last = recovered.generation_last
         self._floor_generation = recovered.floor_generation
@@ -107,7 +109,13 @@ class Session:
         writer.check_size([PAIRS_HEADER.size + len(part) * pair_bytes(kind, key_dim, dim) for part in parts])
         own = [batch.copy() for batch in given]
         records = [(kind, encode_pairs(kind, part)) for batch in own for part in self._split(kind, batch)]
-        return self._commit(records, n_pairs, lambda: self._apply(kind, own))
+        lsn = self._commit(records, n_pairs, lambda: self._apply(kind, own))
+        index, self._pair_index = self._pair_index, None
+        if index is not None and index.lsn == lsn - 1:
+            for batch in own:
+                index.add(kind, batch, batch.rank, lsn)
+            self._pair_index = index
+        return lsn
 
     def expand_bare(self, rank: int) -> int:
         """Apply and log an expansion without pairs; returns its LSN."""
@@ -187,6 +195,8 @@ class Session:
         floor = self._floor_generation if origin is Origin.CHECKPOINT else generation
         try:
             self.replayer = resolved or self.replayer
+            if resolved is not None:
+                self._pair_index = None  # older pairs now count as written at the new rank
             writer.seal()
             lineage = Lineage(
                 write_count=min(self.replayer.write_count, WRITE_COUNT_MAX),
@@ -213,6 +223,8 @@ class Session:
 
     def prune(self, *, keep: int = KEEP_DEFAULT, journal: bool = False) -> Pruned:
         self.require_writable()
+        if journal:
+            self._pair_index = None  # a pair whose commit was pruned must be vouched for, in this session too
         return prune(self.directory, keep=keep, journal=journal)
 
     def history(self) -> History:
@@ -220,6 +232,12 @@ class Session:
         return History(
             self.directory, self.snapshot.uuid, self.lsn, self.parameters, self.state.flags, self._floor_generation
         )
+
+    def written_ranks(self, keys: Float32Array, values: Float32Array) -> list[int]:
+        """As `History.written_ranks`; the journal is read once, not for each call."""
+        if self._pair_index is None or self._pair_index.lsn != self.lsn:
+            self._pair_index = self.history().pair_index()
+        return self._pair_index.ranks(keys, values)
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -87,9 +87,9 @@ class JournalWriter:
             chain = next_chain(self.chain, [(kind, lsn, payload) for kind, payload in batch], commit.encode())
             commit = Commit(commit.time_us, commit.n_records, n_pairs, surprise, chain)
             records = [*batch, (RecordType.COMMIT, commit.encode())]
-            data = b"".join(
-                encode_record(kind, lsn, self._synced_through, payload, self._uuid) for kind, payload in records
-            )
+            data = bytearray()  # a join would hold the records twice
+            for kind, payload in records:
+                data += encode_record(kind, lsn, self._synced_through, payload, self._uuid)
             if self._appender is None:
                 self._start_segment(rank)
             self._write(data)
@@ -133,7 +133,7 @@ class JournalWriter:
         if self._failure is not None:
             raise ClosedError(f"this handle can no longer write: {self._failure}") from self._failure
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         assert self._appender is not None
         with self._poisoning():
             self._appender.append(data)

@@ -31,7 +31,7 @@ def storage_error(error: OSError, file: str, doing: str) -> EmmError:
     return StorageError(f"cannot {doing}: {reason}", file=file)
 
 
-def write_all(fd: int, data: bytes | memoryview) -> int:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> int:
     """Write every byte, however short the single writes are; the number of bytes."""
     view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
     total = len(view)
@@ -107,7 +107,7 @@ class LocalAppender:
         if self._poisoned:
             raise ClosedError("an earlier write or sync failed; what is durable is unknown", file=self._file)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         """Hand bytes to the operating system; `StorageError` poisons the handle."""
         self._check()
         try:

@@ -95,7 +95,7 @@ class SegmentReader:
     def path(self) -> str:
         return f"{self.directory.url}/{self.name}"
 
-    def _read(self, offset: int, length: int) -> bytes:
+    def _read(self, offset: int, length: int) -> memoryview:
         """Bytes of the file, out of a window read ahead where there is one: a commit takes four small reads.
 
         A window that cannot be read is no error: just what was asked for is read, or raises.
@@ -104,14 +104,14 @@ class SegmentReader:
         if not 0 <= start <= len(self._window) - length:
             ahead = min(_WINDOW_BYTES, self.size - offset)
             if length >= ahead or offset < self._exact_until:
-                return self.directory.read_at(self.name, offset, length)
+                return memoryview(self.directory.read_at(self.name, offset, length))
             try:
                 self._window = self.directory.read_at(self.name, offset, ahead)
             except EmmError:
                 self._exact_until = offset + ahead
-                return self.directory.read_at(self.name, offset, length)
+                return memoryview(self.directory.read_at(self.name, offset, length))
             self._window_start, start = offset, 0
-        return self._window[start : start + length]
+        return memoryview(self._window)[start : start + length]
 
     def commits(self, previous_bytes: int = 0) -> Iterator[LoggedCommit]:
         """Whole commits in order, up to the first bytes that are not one.
@@ -179,7 +179,7 @@ class SegmentReader:
         size = record_size(header, offset)
         if size > available:
             raise TruncatedError("a record is cut short", rule="J-6", offset=offset, expected=size, found=available)
-        return decode_record(memoryview(self._read(offset, size)), offset, self.uuid)
+        return decode_record(self._read(offset, size), offset, self.uuid)
 
     def _check_order(self, record: JournalRecord, batch: list[JournalRecord]) -> None:
         between = record.type in (RecordType.MARK, RecordType.SEAL)
@@ -207,7 +207,7 @@ class SegmentReader:
         best = 0
         start = -(-offset // RECORD_ALIGNMENT_BYTES) * RECORD_ALIGNMENT_BYTES
         while start < self._end:
-            window = self._read(start, min(_WINDOW_BYTES, self._end - start))
+            window = bytes(self._read(start, min(_WINDOW_BYTES, self._end - start)))
             inside = window.find(_MAGIC_BYTES)
             while 0 <= inside < len(window):
                 step, checked = 1, 0

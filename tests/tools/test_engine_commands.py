@@ -1,4 +1,4 @@
-"""`emm ingest | ask | tree | bench` on small folders of real text files.
+"""`emm ingest | ask | tree | bench heldout` on small folders of real text files.
 
 Red when: a command prints something else than the archive holds, asks across what it was told, hides skipped files, or
 its JSON stops parsing.
@@ -164,17 +164,3 @@ def test_heldout_on_too_little_is_one_sentence(run, tmp_path: Path) -> None:
     (tmp_path / "n" / "a.md").write_text("# one\n\nnote\n")
     ended = run("emm", "bench", "heldout", tmp_path / "n")
     assert ended.code == 2 and ended.sentence()
-
-
-def test_capacity_prints_what_it_measures(run) -> None:
-    arguments = ["bench", "capacity", "--rank", 16, "--load", 1, "--load", 4, "--dim", 32]
-    rows = [json.loads(line) for line in run("emm", *arguments, "--json").out.splitlines()]
-    assert [(row["rule"], row["n_pairs"]) for row in rows][:4] == [
-        ("outer-product", 16),
-        ("gated-delta", 16),
-        ("preconditioned", 16),
-        ("ridge limit", 16),
-    ]
-    text = run("emm", *arguments).out
-    assert all(f"{row['top1']:.2f}" in text for row in rows)
-    assert run("emm", *arguments, "--seed", 5).out != text

@@ -1,4 +1,4 @@
-"""`emm bench capacity | heldout`: measured tables, each with the parameters that it depends on above it.
+"""`emm bench`: the group, and `emm bench heldout`; each table has the parameters that it depends on above it.
 
 Purpose: let a person see on their own machine what a memory holds, and what it is worth on their own text. Invariant:
 every figure is computed in this run.
@@ -6,10 +6,8 @@ every figure is computed in this run.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emm.testing.capacity import CapacityRow, capacity_table
+from emm_tools.bench_capacity import capacity
+from emm_tools.bench_speed import growth, replay
 from emm_tools.exits import MissingExtra, OneSentenceGroup, examples
 from emm_tools.inspect_text import table
 
@@ -30,71 +29,11 @@ LABELS_MIN = 2
 
 @click.group(cls=OneSentenceGroup, epilog=examples("emm bench capacity", "emm bench heldout --machine"))
 def bench() -> None:
-    """Measure what a memory holds, and what it is worth on real text."""
+    """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-@bench.command(
-    epilog=examples(
-        "emm bench capacity",
-        "emm bench capacity --rank 64 --rank 256 --load 1 --load 8",
-        "emm bench capacity --key-dim 384 --value-cosine 0.3 --json",
-    )
-)
-@click.option("--rank", "ranks", type=click.IntRange(16), multiple=True, default=(64,), show_default=True)
-@click.option(
-    "--load",
-    "loads",
-    type=click.FloatRange(0, 64, min_open=True),
-    multiple=True,
-    default=(0.5, 1.0, 2.0, 4.0, 8.0),
-    help="Pairs ÷ rank [default: 0.5, 1, 2, 4, 8].",
-)
-@click.option("--dim", type=click.IntRange(1), default=768, show_default=True, help="Numbers in a value.")
-@click.option("--key-dim", type=click.IntRange(16), help="Numbers in a key [default: 2 · rank].")
-@click.option("--value-cosine", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line of the table.")
-def capacity(
-    ranks: tuple[int, ...],
-    loads: tuple[float, ...],
-    dim: int,
-    key_dim: int | None,
-    value_cosine: float,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """How well the three rules recall, with the least-squares limit beside them.
-
-    Keys are synthetic with the crosstalk of sentence embeddings (shared mean, 1/i spectrum, mean cosine 0.3). Top-1
-    is among all stored values. "functional" is Σ cos² ÷ rank, 1 at the limit of N = rank exact pairs; "structural" is
-    M's effective rank ÷ rank and says nothing about recall.
-    """
-    rows: list[CapacityRow] = []
-    for rank in ranks:
-        if sys.stderr.isatty():
-            click.echo(f"rank {rank} …", err=True)
-        rows += capacity_table(rank, loads, seed=seed, dim=dim, key_dim=key_dim, value_cosine=value_cosine)
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps(dataclasses.asdict(row)))
-        return
-    keys = f"keys of {key_dim}" if key_dim is not None else "keys of 2 · rank"
-    click.echo(f"values of {dim} numbers with mean cosine {value_cosine:g}, {keys} with mean cosine 0.3, seed {seed}")
-    head = ("rank", "pairs", "rule", "top-1", "mean cosine", "functional", "structural", "saturation")
-    cells = [
-        (
-            row.rank,
-            row.n_pairs,
-            row.rule,
-            f"{row.top1:.2f}",
-            f"{row.mean_cosine:.2f}",
-            f"{row.functional:.2f}",
-            f"{row.structural:.2f}",
-            f"{row.saturation:.2f}",
-        )
-        for row in rows
-    ]
-    click.echo("\n".join(table(head, cells)))
+for _each in (capacity, growth, replay):
+    bench.add_command(_each)
 
 
 def predictable_kind(documents: Iterable[Document]) -> tuple[str, int] | None:

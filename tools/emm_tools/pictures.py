@@ -1,7 +1,8 @@
 """One figure of a memory: block map, singular spectrum of M, and its history over time.
 
-Purpose: what `emm-inspect --picture` writes. Invariants: the only module that imports matplotlib, always with the Agg
-canvas, so no display is needed; the same memory gives the same picture (no time stamps in the file).
+Purpose: what `emm-inspect --picture` writes. Invariants: the only module beside `growth_picture` that imports
+matplotlib, always with the Agg canvas, so no display is needed; the same memory gives the same picture (no time stamps
+in the file).
 """
 
 from __future__ import annotations

@@ -177,20 +177,22 @@ def _decode_alike(records: Sequence[JournalRecord], key_dim: int, dim: int) -> P
     if len(records) == 1:
         return first
     n = len(first)
-    count = len(records) * n
-    rows = np.frombuffer(b"".join(record.payload for record in records), _FLOAT).reshape(len(records), -1)
     ends = np.cumsum([PAIRS_HEADER.size // _FLOAT.itemsize, n, n, n * key_dim, n * dim])
-    decay, gate, keys, values = (rows[:, start:end] for start, end in itertools.pairwise(ends))
-    batch = PairBatch(
-        first.rank, keys.reshape(count, key_dim), values.reshape(count, dim), gate.reshape(count), decay.reshape(count)
+    payloads = [np.frombuffer(record.payload, _FLOAT) for record in records]
+    decay, gate, keys, values = (
+        np.concatenate([numbers[start:end] for numbers in payloads]) for start, end in itertools.pairwise(ends.tolist())
     )
+    batch = PairBatch(first.rank, keys.reshape(-1, key_dim), values.reshape(-1, dim), gate, decay)
     _check_numbers(batch, records[0].offset)
     return batch
 
 
 def _check_numbers(batch: PairBatch, offset: int) -> None:
-    limit = np.float32(INPUT_MAX)
-    if not (np.all(np.abs(batch.keys) <= limit) and np.all(np.abs(batch.values) <= limit)):
+    with np.errstate(invalid="ignore"):  # a NaN is the largest and the smallest, and within nothing
+        inside = [
+            each.max() <= INPUT_MAX and each.min() >= -INPUT_MAX for each in (batch.keys, batch.values) if each.size
+        ]
+    if not all(inside):
         raise FormatError("a record holds a number that is not finite or beyond 2^40", rule="J-14", offset=offset)
     if batch.write_gates.size and not np.all(
         (batch.write_gates >= WRITE_GATE_MIN) & (batch.write_gates <= WRITE_GATE_MAX)

@@ -10,6 +10,7 @@ by commit, so the error is that of the first commit that cannot be applied; at m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -21,6 +22,7 @@ from emm.storage.replay import Replayer
 from emm.storage.segment_file import LoggedCommit
 
 GROUP_BYTES = 4 << 20  # of journal in one kernel call; 680 pairs of 768 + 768 numbers
+ALONE_BYTES = 512 << 10  # a commit from which joining costs more than a kernel call of its own
 
 
 class GroupedReplay:
@@ -78,16 +80,25 @@ class GroupedReplay:
 
 
 def apply_group(replayer: Replayer, group: Sequence[LoggedCommit]) -> None:
-    """Apply commits that hold writes only, in one kernel call where they can be, else one after another."""
-    if len(group) > 1:
-        parameters = replayer.state.parameters
-        records = [record for commit in group for record in commit.records]
-        try:
-            batch = decode_writes(records, parameters.key_dim, parameters.dim)
-            if batch is not None:
-                replayer.apply_pairs(RecordType.WRITE, batch)
-                return
-        except (FormatError, InputError):  # nothing has changed: which commit it was is found below
-            pass
-    for commit in group:
-        replayer.apply(commit)
+    """Apply commits that hold writes only, the small ones in one kernel call where they can be."""
+    for alone, run in itertools.groupby(group, key=lambda commit: commit.end - commit.offset >= ALONE_BYTES):
+        commits = list(run)
+        if alone or not _apply_joined(replayer, commits):
+            for commit in commits:
+                replayer.apply(commit)
+
+
+def _apply_joined(replayer: Replayer, commits: Sequence[LoggedCommit]) -> bool:
+    """True when all of them were applied by one call; else nothing has changed."""
+    parameters = replayer.state.parameters
+    records = [record for commit in commits for record in commit.records]
+    if not records:  # a re-solve leaves out pairs that were taken out again
+        return True
+    try:
+        batch = decode_writes(records, parameters.key_dim, parameters.dim)
+        if batch is None:
+            return False
+        replayer.apply_pairs(RecordType.WRITE, batch)
+    except (FormatError, InputError):  # which commit it was is found one by one
+        return False
+    return True

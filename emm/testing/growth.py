@@ -35,7 +35,8 @@ class GrowthRow:
     batch: int
     us: float  # median over the rounds
     us_min: float
-    us_max: float
+    us_low: float  # quartiles
+    us_high: float
     ns_per_element: float  # µs · 1000 ÷ (dim · rank), flat where the cost is O(dim · rank)
     line_us: float  # the line c · dim · rank through the row of the same rule at 768 × 256
 
@@ -63,7 +64,7 @@ class _Case:
         return time.perf_counter() - began
 
 
-def measure_growth(ranks: Sequence[int] = RANKS, dims: Sequence[int] = DIMS, *, rounds: int = 21) -> list[GrowthRow]:
+def measure_growth(ranks: Sequence[int] = RANKS, dims: Sequence[int] = DIMS, *, rounds: int = 41) -> list[GrowthRow]:
     """Rules 1 and 2 at every rank with dim 768, and at every dim with rank 256."""
     shapes = dict.fromkeys(
         [(DIM_FIXED, RANK_FIXED), *((DIM_FIXED, rank) for rank in ranks), *((dim, RANK_FIXED) for dim in dims)]
@@ -91,7 +92,8 @@ def measure_growth(ranks: Sequence[int] = RANKS, dims: Sequence[int] = DIMS, *, 
             case.batch,
             median,
             min(times),
-            max(times),
+            float(np.percentile(times, 25)),
+            float(np.percentile(times, 75)),
             1000 * median / (case.dim * case.rank),
             per_element[case.rule] * case.dim * case.rank,
         )

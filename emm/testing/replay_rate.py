@@ -20,12 +20,15 @@ import numpy as np
 
 from emm import kernel
 from emm.codec.header import payload_bytes
+from emm.codec.journal import decode_segment_header
 from emm.codec.pairs import PairBatch, encode_pairs
-from emm.layout import RecordType
+from emm.layout import SEGMENT_HEADER, RecordType
 from emm.memory.opening import create
 from emm.state import Float32Array, Parameters, empty_state
 from emm.storage.journal_writer import JournalWriter
-from emm.storage.recovery import recover
+from emm.storage.names import list_memory, segment_name
+from emm.storage.recovery import check_chain, recover
+from emm.storage.segment_file import SegmentReader
 from emm.vfs.handles import LocalAppender
 from emm.vfs.local import LocalDirectory
 
@@ -49,6 +52,9 @@ class ReplayRow:
     ratio_min: float
     ratio_max: float
     cpu_ratio: float  # the same of processor time, of all threads: what other programs disturb less
+    kernel_us: float  # processor time of a pair: project and write
+    reading_us: float  # of reading, checksums and chain values alone
+    replay_us: float  # of all of recovery
     rss_mib: float  # what recovery added to the resident memory of a fresh process, at its peak
     state_mib: float  # of which the state, once for the snapshot and once for the copy moved forward
 
@@ -127,6 +133,20 @@ def run_replay(path: Path) -> Taken:
     return Taken(time.perf_counter() - began, time.process_time() - cpu_began)
 
 
+def run_reading(path: Path) -> Taken:
+    """What recovery does beside decoding and arithmetic: reading records, their checksums, the chain values."""
+    directory = LocalDirectory(path)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    uuid = decode_segment_header(directory.read_at(segment_name(1), 0, SEGMENT_HEADER.size)).uuid
+    for number in list_memory(directory).segments:
+        reader = SegmentReader(directory, number, uuid)
+        chain = reader.header.chain
+        for logged in reader.commits():
+            check_chain(chain, logged)
+            chain = logged.commit.chain
+    return Taken(time.perf_counter() - began, time.process_time() - cpu_began)
+
+
 def _added_rss_mib(path: str) -> float:
     """In a process of its own: what the peak of resident memory rises by while a directory is recovered."""
     kernel.level()  # the kernel is loaded before, as are the modules
@@ -163,10 +183,15 @@ def measure_replay(
         path = Path(scratch) / "memory"
         journal_bytes = make_journal(path, parameters, n_pairs, commit_pairs, seed)
         run_kernel(parameters, min(n_pairs, KERNEL_BATCH), seed)  # the first call chooses the backend
-        kernels, replays = [], []
+        kernels, replays, readings = [], [], []
         for _ in range(rounds):
             kernels.append(run_kernel(parameters, n_pairs, seed))
             replays.append(run_replay(path))
+            readings.append(run_reading(path))
+
+        def us(taken: list[Taken]) -> float:
+            return 1e6 * statistics.median(each.cpu_s for each in taken) / n_pairs
+
         ratios = [one.wall_s / other.wall_s for one, other in zip(kernels, replays, strict=True)]
         cpu_ratios = [one.cpu_s / other.cpu_s for one, other in zip(kernels, replays, strict=True)]
         return ReplayRow(
@@ -180,6 +205,9 @@ def measure_replay(
             min(ratios),
             max(ratios),
             statistics.median(cpu_ratios),
+            us(kernels),
+            us(readings),
+            us(replays),
             added_rss_mib(path),
             2 * payload_bytes(parameters) / 2**20,
         )

@@ -183,6 +183,25 @@ def test_nothing_behind_a_refused_commit_is_applied(groups: Groups) -> None:
     assert replayer.write_count == 3
 
 
+def test_commits_that_hold_nothing_more_are_passed_over() -> None:
+    """A re-solve leaves out pairs that were unlearned, and with them whole commits."""
+    replayer = Replayer(empty_state(Parameters(DIM, KEY_DIM, RANK)))
+    with GroupedReplay(replayer) as grouped:
+        for number in range(3):
+            grouped.apply(LoggedCommit(number + 1, (), Commit(0, 1, 1, 0.0, bytes(32)), 1, 0, 100))
+        grouped.settle()
+    assert replayer.write_count == 0
+
+
+@pytest.mark.parametrize("alone", [1, 700, 1 << 20])
+def test_commits_applied_alone_and_joined_give_the_same_bits(
+    many: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    expected = digest(read(many))
+    monkeypatch.setattr(grouped_replay, "ALONE_BYTES", alone)
+    assert digest(read(many)) == expected
+
+
 # --- the window ----------------------------------------------------------------------------------
 
 

@@ -205,7 +205,7 @@ def _text(report: CapacityReport) -> Iterator[str]:
                     row.looks,
                     row.findings,
                     f"{row.smallest:.1e}",
-                    f"{row.largest:.4f}",
+                    f"{row.largest:.2g}",
                 )
                 for row in report.endurance
             ],

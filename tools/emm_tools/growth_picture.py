@@ -32,7 +32,7 @@ def draw_growth(rows: Sequence[GrowthRow], title: str, path: Path) -> None:
             sizes = [getattr(row, name) for row in mine]
             axes.loglog(sizes, [row.us for row in mine], color=colour, marker="o", markersize=4, label=rule)
             axes.fill_between(
-                sizes, [row.us_min for row in mine], [row.us_max for row in mine], color=colour, alpha=0.15
+                sizes, [row.us_low for row in mine], [row.us_high for row in mine], color=colour, alpha=0.15
             )
             line = [row.line_us for row in mine]
             axes.loglog(sizes, line, color=colour, linestyle="--", linewidth=1, label=f"{rule}: c · dim · rank")
@@ -41,7 +41,7 @@ def draw_growth(rows: Sequence[GrowthRow], title: str, path: Path) -> None:
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8, colors=INK)
-    left.set_ylabel("µs per write (median; band: all rounds)", color=INK, fontsize=9)
+    left.set_ylabel("µs per write (median and quartiles)", color=INK, fontsize=9)
     left.legend(frameon=False, fontsize=8)
     figure.suptitle(title, color=INK, fontsize=10)
     figure.savefig(path, metadata={"Software": "emm bench growth"} if path.suffix == ".png" else {"Date": None})

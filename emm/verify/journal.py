@@ -148,10 +148,11 @@ class JournalCheck:
         starts += [
             each.live_last + 1
             for each in self.evidence.segments
-            if each.number == segment.number - 1 and each.header_error is None and each.damage is None
+            if each.number == segment.number - 1
+            and not (each.header_error or each.read_error or each.over_limit or each.damage)
         ]
         stated = segment.header.first_lsn
-        first = min(starts, default=min(stated, end))
+        first = min(starts, default=stated if stated <= end + 1 else end)
         return first if first < stated and first <= end else segment.live_last + 1
 
     def _commits_gone(self, segment: Segment, first: int, end: int) -> Finding:

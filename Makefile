@@ -1,7 +1,7 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
-# make fuzz [ROUNDS=n]    the kill harness and the crash explorer, longer than the tests run them
+# make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
 # make fuzz-campaign HOURS=n  crash states for hours, resumable, into docs/durability/results.jsonl
 # make clean              removes what the others made
 #
@@ -24,12 +24,11 @@ bench:
 
 fuzz:
 	@sh tools/venv.sh demo,test
-	@.venv/bin/python -m emm_fuzz.kill --rounds $(or $(ROUNDS),3000)
-	@.venv/bin/python -m emm_fuzz.explore --length 2 --seconds 120
+	@.venv/bin/python -m emm_fuzz.kill --kills $(or $(KILLS),3000)
+	@.venv/bin/python -m emm_fuzz.campaign --minutes $(or $(MINUTES),5) --jsonl .fuzz/results.jsonl
 
 fuzz-campaign:
 	@sh tools/venv.sh demo,test
-	@mkdir -p docs/durability
 	@.venv/bin/python -m emm_fuzz.campaign --hours $(or $(HOURS),1) --jsonl docs/durability/results.jsonl
 
 clean:

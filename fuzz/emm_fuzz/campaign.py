@@ -1,104 +1,202 @@
 """Explore for hours in two processes, and go on where the last campaign ended.
 
-Purpose: the recorded numbers. Each piece of work is one seed for a fixed time; its line goes into a JSONL file, and the
-hashes of the states it judged into a file beside it, so that a state is counted as distinct once however many seeds
-came upon it. Invariants: seeds already in the file are not run again; a violation ends the campaign with its replay
-lines; what a seed explores depends on its time, so the lines are counts, not proofs of sameness (`--replay` is).
+Purpose: the recorded numbers. A campaign works through `emm_fuzz.pieces.plan` and writes a line for each piece.
+Invariants: a killed campaign loses the pieces that were running and nothing else; a violation ends it with its replay
+lines and exit code 1; what time decides is how far it gets, never what a piece is.
 
     python -m emm_fuzz.campaign --hours 1 --jsonl docs/durability/results.jsonl
+    python -m emm_fuzz.campaign summary --jsonl docs/durability/results.jsonl
+
+After a fresh clone the file says how many distinct states there were (the sum of `new`), but the states are not there,
+so new ones could not be told from old ones: `--recount` runs the recorded pieces again first, compares their traces,
+and goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from emm_fuzz.explore import Explorer, explore_randomly, report
+from emm_fuzz.enumeration import Enumeration, lived
+from emm_fuzz.equivalence import Situation, Workload
+from emm_fuzz.explore import report
+from emm_fuzz.model import OPERATIONS
+from emm_fuzz.pieces import Keys, Piece, plan, run_piece
+from emm_fuzz.record import Tally
+from emm_fuzz.results import REPOSITORY, Results, code_digest, line_of, read_lines
+from emm_fuzz.summary import summary
 
-Keys = npt.NDArray[np.uint64]
+WORKLOADS_A_TASK = 500
 
-PIECE_SECONDS = 60.0
-
-
-def piece(task: tuple[int, float]) -> tuple[dict[str, Any], Keys, str]:
-    """One seed for a while: (its line, the hashes of the states judged, its report)."""
-    seed, seconds = task
-    explorer = Explorer()
-    started = time.monotonic()
-    for _ in explore_randomly(explorer, seed):
-        if time.monotonic() - started > seconds:
-            break
-    took = time.monotonic() - started
-    line = {"seed": seed, "seconds": round(took, 1), **explorer.tally.to_dict()}
-    return line, explorer.keys(), report(explorer.tally, took)
+Done = tuple[Tally, Keys, float]
 
 
-def seeds_after(lines: list[dict[str, Any]]) -> Iterator[int]:
-    """Seeds that no line of the file has, ascending."""
-    known = {line["seed"] for line in lines}
-    number = 1
-    while True:
-        if number not in known:
-            yield number
-        number += 1
+def timed(piece: Piece) -> Done:
+    """What a piece came to, and the seconds of processor time that it took."""
+    started = time.process_time()
+    return *run_piece(piece), time.process_time() - started
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+class Campaign:
+    """Pieces on their way through a pool of processes, and the file that they end up in."""
+
+    def __init__(self, results: Results, pool: Executor, processes: int, deadline: float) -> None:
+        self.results = results
+        self._pool = pool
+        self._processes = processes
+        self._deadline = deadline
+        self._started = time.monotonic()
+        self._counted = 0
+        self._ended = deque([self._started], maxlen=8)  # when the last pieces did
+        self.bad = False
+
+    def run(self, pieces: Iterator[Piece]) -> None:
+        """Until the time is up, there are no more pieces, or something is violated."""
+        running: dict[Future[Done], Piece] = {}
+        while not self.bad:
+            while len(running) < self._processes and time.monotonic() < self._deadline:
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                running[self._pool.submit(timed, piece)] = piece
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                self._keep(running.pop(future), *future.result())
+
+    def _keep(self, piece: Piece, tally: Tally, keys: Keys, seconds: float) -> None:
+        if piece.id in self.results.missing:  # recounted
+            self.results.restore(piece.id, tally.trace, keys)
+            print(f"{piece.id}: counted again, trace {tally.trace}", file=sys.stderr, flush=True)
+            return
+        line = self.results.add(line_of(piece, tally, keys, seconds), keys)
+        self._counted += len(keys)
+        self._ended.append(time.monotonic())
+        rate = self._counted / (time.monotonic() - self._started)
+        place = f"{piece.number + 1} of {piece.of}" if piece.of else f"number {piece.number}"
+        counts = f"{line['cases']} cases, {len(keys):,} states, {line['new']:,} new, {line['distinct_so_far']:,} so far"
+        text = f"{piece.id} ({place}): {counts}; {rate:,.0f} states/s, {self._eta(piece)}"
+        print(text, file=sys.stderr, flush=True)
+        if tally.violations:
+            self.bad = True
+            print(report(tally, seconds), file=sys.stderr, flush=True)
+
+    def _eta(self, piece: Piece) -> str:
+        left = max(0.0, self._deadline - time.monotonic())
+        if piece.of:
+            each = (self._ended[-1] - self._ended[0]) / (len(self._ended) - 1)
+            return f"these end in {_time((piece.of - piece.number - 1) * each)}, the campaign in {_time(left)}"
+        return f"the campaign ends in {_time(left)}"
 
 
-def summary(lines: list[dict[str, Any]], distinct: int) -> str:
-    """What all campaigns of a file come to."""
+def _time(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02}:{int(seconds % 60):02}"
 
-    def total(name: str) -> int:
-        return sum(line[name] for line in lines)
 
-    hours = sum(line["seconds"] for line in lines) / 3600
-    raw = total("raw") + total("nested_raw")
-    return (
-        f"{len(lines)} seeds, {hours:.2f} process hours, {total('cases')} cases, {total('points')} crash points, "
-        f"{raw} raw states, {distinct} distinct, {total('recovered_for_append')} recoveries for append, "
-        f"{total('killed')} kills before the power cut, {total('violations')} violations"
-    )
+class Enumerations:
+    """Enumerations that are lived through by the pool, and remembered beside the states."""
+
+    def __init__(self, results: Results, pool: Executor) -> None:
+        self._results = results
+        self._pool = pool
+
+    def of(self, geometry: str) -> Enumeration:
+        return Enumeration(geometry, partial(self._live, geometry))
+
+    def note(self, enumeration: Enumeration, length: int) -> None:
+        counts = asdict(enumeration.counts(length))
+        self._results.note({"enumerated": enumeration.geometry, **counts})
+
+    def _live(self, geometry: str, workloads: list[Workload]) -> list[Situation]:
+        path = self._results.folder / f"situations-{geometry}-{len(workloads[0])}.npz"
+        try:
+            with np.load(path) as kept:
+                fingerprints, words = kept["fingerprints"], kept["words"]
+        except FileNotFoundError:
+            found = self._lived(geometry, workloads)
+            fingerprints = np.frombuffer(b"".join(each.fingerprint for each in found), np.uint8).reshape(-1, 16)
+            words = np.array([[word in each.words for word in OPERATIONS] for each in found])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, fingerprints=fingerprints, words=words)
+            return found
+        return [
+            Situation(fingerprint.tobytes(), tuple(word for word, may in zip(OPERATIONS, row, strict=True) if may))
+            for fingerprint, row in zip(fingerprints, words, strict=True)
+        ]
+
+    def _lived(self, geometry: str, workloads: list[Workload]) -> list[Situation]:
+        started = time.monotonic()
+        tasks = [workloads[start : start + WORKLOADS_A_TASK] for start in range(0, len(workloads), WORKLOADS_A_TASK)]
+        found = [each for task in self._pool.map(partial(lived, geometry=geometry), tasks) for each in task]
+        text = f"{geometry}: lived through all {len(workloads):,} workloads of length {len(workloads[0])}"
+        print(f"{text} in {_time(time.monotonic() - started)}", file=sys.stderr, flush=True)
+        return found
+
+
+def wanted(pieces: Iterator[Piece], ids: set[str]) -> Iterator[Piece]:
+    """The pieces with these ids, in the order of the plan."""
+    left = set(ids)
+    seeds = [int(each.partition("/")[2]) for each in ids if each.startswith("random/")]
+    while left:
+        piece = next(pieces)
+        if piece.kind == "random" and piece.number > max(seeds, default=0):
+            raise LookupError(f"no such pieces, at least not with this --length and --literal: {sorted(left)}")
+        if piece.id in left:
+            left.remove(piece.id)
+            yield piece
+
+
+def run(arguments: argparse.Namespace) -> int:
+    results = Results(arguments.jsonl, arguments.cache, code_digest())
+    if results.missing and not arguments.recount:
+        print(f"the states of {len(results.missing)} recorded pieces are not in {arguments.cache}:", file=sys.stderr)
+        print("--recount runs these again, or write to another --jsonl", file=sys.stderr)
+        return 2
+    seconds = arguments.hours * 3600 if arguments.minutes is None else arguments.minutes * 60
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
+        enumerations = Enumerations(results, pool)
+        campaign = Campaign(results, pool, arguments.processes, time.monotonic() + seconds)
+
+        def pieces() -> Iterator[Piece]:
+            return plan(arguments.length, arguments.literal, enumerations.of, enumerations.note)
+
+        if results.missing:
+            campaign.run(wanted(pieces(), set(results.missing)))
+        if not results.missing:
+            done = results.done
+            campaign.run(piece for piece in pieces() if piece.id not in done)
+    print(summary(results.lines))
+    return 1 if campaign.bad else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m emm_fuzz.campaign", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--piece-seconds", type=float, default=PIECE_SECONDS)
+    parser.add_argument("action", nargs="?", choices=("run", "summary"), default="run")
     parser.add_argument("--jsonl", type=Path, required=True)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--hours", type=float, default=1.0)
+    length.add_argument("--minutes", type=float)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--length", type=int, default=5, help="one workload for each operation in each situation")
+    parser.add_argument("--literal", type=int, default=3, help="and every workload up to this length")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / ".fuzz", help="where the states are kept")
+    parser.add_argument("--recount", action="store_true", help="run recorded pieces again whose states are not there")
     given = parser.parse_args(arguments)
-    lines = read_lines(given.jsonl)
-    kept = given.jsonl.with_suffix(".keys.npy")
-    keys: Keys = np.load(kept) if kept.exists() else np.empty(0, np.uint64)
-    deadline = time.monotonic() + given.hours * 3600
-    tasks = ((seed, given.piece_seconds) for seed in seeds_after(list(lines)))
-    bad = False
-    with multiprocessing.get_context("spawn").Pool(given.processes, maxtasksperchild=1) as pool:
-        while not bad and time.monotonic() < deadline:
-            batch = [next(tasks) for _ in range(given.processes)]
-            for line, found, text in pool.imap(piece, batch):
-                keys = np.union1d(keys, found)
-                lines.append({**line, "distinct_so_far": len(keys)})
-                given.jsonl.parent.mkdir(parents=True, exist_ok=True)
-                with given.jsonl.open("a") as file:
-                    file.write(json.dumps(lines[-1], sort_keys=True) + "\n")
-                np.save(kept, keys)
-                bad |= bool(line["violations"])
-                if line["violations"]:
-                    print(f"seed {line['seed']}: {text}", file=sys.stderr)
-    print(summary(lines, len(keys)))
-    return 1 if bad else 0
+    if given.action == "summary":
+        print(summary(read_lines(given.jsonl)))
+        return 0
+    return run(given)
 
 
 if __name__ == "__main__":

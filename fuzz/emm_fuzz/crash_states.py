@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,11 +22,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from emm.vfs.names import is_name
+from emm.vfs import names
 from emm_fuzz.simulated_disk import ROOT, Rename, SimulatedDisk, overlay, rename
 
 SECTORS: Final = (512, 4096)
 FILLS: Final = ("short", "zeros", "garbage")  # what a file holds where data was lost before its size
+
+is_name = lru_cache(maxsize=4096)(names.is_name)
 
 Image = Mapping[str, bytes] | None  # names and bytes of the memory directory; None: it is not there
 
@@ -49,19 +52,21 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much to try at one point."""
+    """How much to try at one point, and in one workload."""
 
     subsets_max: int = 256  # all subsets while there are no more than that
     samples: int = 24  # else prefixes, drops and so many seeded choices
     tears_per_unit: int = 6
+    units_max: int = 64  # prefixes that end, units that are dropped, and units that tear: of so many, spread evenly
+    states_max: int = 20_000  # judged in one workload, in first and in nested crashes each
 
     def __post_init__(self) -> None:
-        assert self.subsets_max >= 1
+        assert self.subsets_max >= 1 and self.units_max >= 2
 
 
-QUICK: Final = Bounds(64, 12, 4)
-LIGHT: Final = Bounds(16, 4, 1)
-THOROUGH: Final = Bounds(1024, 64, 24)
+QUICK: Final = Bounds(64, 12, 4, 32)
+LIGHT: Final = Bounds(16, 4, 1, 16)
+THOROUGH: Final = Bounds(1024, 64, 24, 256, 200_000)
 
 
 class Part(NamedTuple):
@@ -182,6 +187,7 @@ class Chosen(NamedTuple):
     spec: Spec
     image: Image
     why: str
+    left_out: int = 0  # with the first image of a point: systematic choices that `Bounds.units_max` left out
 
 
 def images(point: CrashPoint, bounds: Bounds, seed: int) -> Iterator[Chosen]:
@@ -193,40 +199,60 @@ def images(point: CrashPoint, bounds: Bounds, seed: int) -> Iterator[Chosen]:
             break  # writes within one small sector: the same units again
         previous = units
         everything = (1 << len(units)) - 1
-        why = "exhaustive" if everything < bounds.subsets_max else "sampled"
+        exhaustive = everything < bounds.subsets_max
+        why = "exhaustive" if exhaustive else "sampled"
         grown = any(isinstance(unit, Part) for unit in units)
-        for kept in _subsets(len(units), bounds, seed):
+        left_out = _left_out(units, bounds, exhaustive)
+        for kept in range(everything + 1) if exhaustive else _choice(len(units), bounds, seed):
             for fill in FILLS if grown and kept != everything else FILLS[:1]:
                 spec = Spec(sector, kept, fill)
-                yield Chosen(spec, point.build(spec, units), why)
+                yield Chosen(spec, point.build(spec, units), why, left_out)
+                left_out = 0
         for spec in _tears(units, sector, bounds, seed):
             yield Chosen(spec, point.build(spec, units), "torn")
 
 
-def _subsets(n_units: int, bounds: Bounds, seed: int) -> Iterator[int]:
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` of the first `count` numbers, evenly, with both ends."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+
+
+def _choice(n_units: int, bounds: Bounds, seed: int) -> Iterator[int]:
+    """Nothing, prefixes, all but one, all but two, and seeded subsets."""
     everything = (1 << n_units) - 1
-    if everything < bounds.subsets_max:
-        yield from range(everything + 1)
-        return
     yield 0
-    for count in range(1, n_units + 1):
-        yield (1 << count) - 1
-    for unit in range(n_units):
+    for last in _spread(n_units, bounds.units_max):
+        yield (2 << last) - 1
+    for unit in _spread(n_units, bounds.units_max):
         yield everything & ~(1 << unit)
-    pairs = list(itertools.combinations(range(n_units), 2))
-    for index in range(0, len(pairs), 1 + len(pairs) // (2 * bounds.samples)):
-        first, second = pairs[index]
+    stride = 1 + math.comb(n_units, 2) // (2 * bounds.samples)
+    for first, second in itertools.islice(itertools.combinations(range(n_units), 2), 0, None, stride):
         yield everything & ~(1 << first | 1 << second)
     random = np.random.default_rng([seed, n_units])
     for _ in range(bounds.samples):
         yield int.from_bytes(random.bytes(1 + n_units // 8), "little") & everything
 
 
+def _can_tear(unit: Part | Entry) -> bool:
+    return isinstance(unit, Part) and len(unit.data) >= 2
+
+
+def _left_out(units: Sequence[Part | Entry], bounds: Bounds, exhaustive: bool) -> int:
+    """Prefixes, single and pair drops, and units to tear that were not tried."""
+    tears = max(0, sum(map(_can_tear, units)) - bounds.units_max)
+    if exhaustive:
+        return tears
+    pairs = math.comb(len(units), 2)
+    tried = len(range(0, pairs, 1 + pairs // (2 * bounds.samples)))
+    return 2 * max(0, len(units) - bounds.units_max) + pairs - tried + tears
+
+
 def _tears(units: Sequence[Part | Entry], sector: int, bounds: Bounds, seed: int) -> Iterator[Spec]:
     everything = (1 << len(units)) - 1
-    for index, unit in enumerate(units):
-        if isinstance(unit, Entry) or len(unit.data) < 2:
-            continue
+    whole = [(index, unit) for index, unit in enumerate(units) if isinstance(unit, Part) and _can_tear(unit)]
+    for index, unit in (whole[number] for number in _spread(len(whole), bounds.units_max)):
         for at in _places(len(unit.data), bounds.tears_per_unit, seed + index):
             for kept in dict.fromkeys(((1 << index) - 1, everything & ~(1 << index))):
                 for kind in FILLS:
@@ -234,11 +260,12 @@ def _tears(units: Sequence[Part | Entry], sector: int, bounds: Bounds, seed: int
 
 
 def _places(length: int, count: int, seed: int) -> list[int]:
-    """Bytes at which to tear: the middle, then the ends, then seeded ones."""
-    fixed = [length // 2, length - 1, 1, 8, 32]
-    random = np.random.default_rng([seed, length])
-    drawn = [*fixed, *(int(each) for each in random.integers(1, length, max(0, count)))]
-    return [at for at in dict.fromkeys(drawn) if 0 < at < length][:count]
+    """Bytes at which to tear, `count` or all there are: the middle, then the ends, then seeded ones."""
+    fixed = [at for at in dict.fromkeys((length // 2, length - 1, 1, 8, 32)) if 0 < at < length][:count]
+    if len(fixed) == min(count, length - 1):
+        return fixed
+    drawn = np.random.default_rng([seed, length]).permutation(length - 1) + 1
+    return list(dict.fromkeys([*fixed, *map(int, drawn)]))[:count]
 
 
 def image_hash(image: Image) -> bytes:

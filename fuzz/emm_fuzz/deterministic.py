@@ -1,7 +1,8 @@
 """A process without clock, entropy and threads, so that one case gives the same bytes at every run.
 
 Purpose: what the explorer wraps around everything it does. Invariants: while it lasts, `os.urandom` and the journal's
-clock count up from zero, and the idle marker never runs by itself (the operation "mark" calls it).
+clock count up from zero, the idle marker never runs by itself (the operation "mark" calls it), and LAPACK works in one
+thread: the bits of a merge follow from its sources, and nobody waits for threads that have no core.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from unittest import mock
+
+from threadpoolctl import ThreadpoolController
 
 from emm.memory import opening
 from emm.storage import journal_writer, session
@@ -43,10 +47,17 @@ class Source:
             self.number = number
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """The numeric libraries of this process."""
+    return ThreadpoolController()
+
+
 @contextlib.contextmanager
 def deterministic() -> Iterator[Source]:
     source = Source()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_libraries().limit(limits=1))
         stack.enter_context(mock.patch.object(os, "urandom", source.urandom))
         for module in (journal_writer, session, opening):
             stack.enter_context(mock.patch.object(module, "now_us", source.now_us))

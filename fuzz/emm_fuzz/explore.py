@@ -22,19 +22,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from emm_fuzz.cases import Case, random_workload, workloads
+from emm_fuzz.cases import Case, random_workload
+from emm_fuzz.counts import States
 from emm_fuzz.crash_states import QUICK, Bounds
 from emm_fuzz.deterministic import deterministic
+from emm_fuzz.enumeration import enumeration_of
+from emm_fuzz.geometry import DEFAULT, GEOMETRIES
 from emm_fuzz.judge import ViolationError
 from emm_fuzz.memo import remembered
 from emm_fuzz.record import Record, Tally
 from emm_fuzz.runs import Run
-from emm_fuzz.simulated_disk import Fault
+from emm_fuzz.simulated_disk import Fault, SimulatedDisk
 
 VIOLATIONS_MAX = 10  # then a run ends: more would say the same again
 HOWS = {
     "open": ("eio",),
     "pread": ("eio",),
+    "scandir": ("eio",),
     "write": ("eio", "enospc", "short"),
     "fsync": ("drop", "keep"),
     "fsync-dir": ("drop", "keep"),
@@ -53,8 +57,7 @@ class Explorer(Record):
 
     def run(self, case: Case, *, last_only: bool = False) -> None:
         """Live through one case; violations are kept in the tally."""
-        self.tally.cases += 1
-        self.trace(case.to_json())
+        self.begin(case)
         with deterministic() as source, remembered():
             run = Run(self, case, source, last_only)
             try:
@@ -63,12 +66,19 @@ class Explorer(Record):
                 self.violation(run.replayable(), str(error))
             except Exception as error:  # a bug of the library or of the harness: a replay will tell
                 self.violation(run.replayable(), f"{type(error).__name__}: {error}")
-            self.tally.faults.update(f"{each.call} {each.how}" for each in case.faults if run.disk.faults_met)
+            self._count_faults(run.disk)
 
-    def calls(self, workload: tuple[str, ...]) -> Counter[str]:
-        """The system calls of a workload by kind, for planning faults."""
+    def _count_faults(self, disk: SimulatedDisk) -> None:
+        """By kind; "next" are those that follow upon another one."""
+        kinds = [f"{call} {how}" for (call, nth), how in disk.faults.items() if nth <= disk.calls[call]]
+        self.tally.faults.update(kinds)
+        if disk.faults_met > len(kinds):
+            self.tally.faults["next"] += disk.faults_met - len(kinds)
+
+    def calls(self, case: Case) -> Counter[str]:
+        """The system calls of a case by kind, for planning faults."""
         with deterministic() as source:
-            run = Run(Explorer(), Case(workload), source, last_only=False, blind=True)
+            run = Run(Explorer(), case, source, last_only=False, blind=True)
             run.go()
         return run.disk.calls
 
@@ -76,7 +86,7 @@ class Explorer(Record):
         """The workload once for every call (of these kinds) that can fail and every way in which it can."""
         plan = [
             Fault(call, nth, how)
-            for call, count in sorted(self.calls(workload).items())
+            for call, count in sorted(self.calls(Case(workload)).items())
             for nth in range(1, count + 1)
             for how in HOWS.get(call, ())
             if not calls or call in calls
@@ -94,10 +104,16 @@ class Explorer(Record):
 # --- engines --------------------------------------------------------------------------------------
 
 
-def explore_exhaustively(explorer: Explorer, length_max: int) -> Iterator[int]:
-    """Every workload up to a length, each looked at in its last operation; yields after each."""
+def explore_exhaustively(explorer: Explorer, length_max: int, part: int = 0, parts: int = 1) -> Iterator[int]:
+    """Each operation in each situation that a workload up to a length can reach, looked at in its last operation.
+
+    Yields the length after each. With `parts` only this one of so many: neighbours stay together, they share states.
+    """
+    enumeration = enumeration_of()
     for length in range(length_max + 1):
-        for workload in workloads(length):
+        workloads = enumeration.representatives(length)
+        first, end = (len(workloads) * each // parts for each in (part, part + 1))
+        for workload in workloads[first:end]:
             if explorer.done:
                 return
             explorer.run(Case(workload), last_only=True)
@@ -105,15 +121,17 @@ def explore_exhaustively(explorer: Explorer, length_max: int) -> Iterator[int]:
 
 
 def explore_randomly(explorer: Explorer, seed: int) -> Iterator[int]:
-    """Seeded workloads without end, every second one with faults; yields after each."""
+    """Seeded workloads without end, every second one with faults, every fourth in another shape; yields after each."""
+    shapes = [each for each in GEOMETRIES if each != DEFAULT]
     for number in itertools.count():
         if explorer.done:
             return
         random = np.random.default_rng([seed, number])
-        workload = random_workload(random, int(random.integers(3, 10)))
-        case = Case(workload, seed=int(random.integers(1 << 31)))
+        geometry = str(random.choice(shapes)) if number % 4 == 3 else DEFAULT
+        workload = random_workload(random, int(random.integers(3, 10)), geometry)
+        case = Case(workload, seed=int(random.integers(1 << 31)), geometry=geometry)
         if number % 2:
-            calls = explorer.calls(workload)
+            calls = explorer.calls(case)
             case = replace(case, faults=tuple(_fault(random, calls) for _ in range(int(random.integers(1, 4)))))
         explorer.run(case)
         yield number
@@ -125,12 +143,16 @@ def _fault(random: np.random.Generator, calls: Counter[str]) -> Fault:
     return Fault(call, int(random.integers(1, calls[call] + 4)), str(random.choice(HOWS[call])))
 
 
+def _states(states: States) -> str:
+    kinds = ", ".join(f"{states.why[kind]} {kind}" for kind in ("exhaustive", "sampled", "torn"))
+    return f"{states.raw} raw, {states.distinct} distinct ({kinds}), {states.left_out} left out, {states.cut} cut"
+
+
 def report(tally: Tally, seconds: float) -> str:
     """One line for people, and one to replay each violation."""
     lines = [
-        f"{tally.cases} cases, {tally.points} crash points: {tally.raw} raw states, {tally.distinct} distinct "
-        f"({tally.why['exhaustive']} exhaustive, {tally.why['sampled']} sampled, {tally.why['torn']} torn), "
-        f"{tally.nested.distinct} more in {tally.nested.aftermaths} recoveries, {tally.killed} kills, "
+        f"{tally.cases} cases, {tally.points} crash points: {_states(tally.first)}; "
+        f"nested in {tally.nested.aftermaths} recoveries: {_states(tally.nested)}; {tally.killed} kills, "
         f"{sum(tally.faults.values())} faults, {len(tally.violations)} violations; {seconds:.1f} s, trace {tally.trace}"
     ]
     for case, message in tally.violations:

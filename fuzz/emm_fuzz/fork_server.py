@@ -1,173 +1,144 @@
-"""A warm process that forks writers which somebody else kills.
+"""Forked writers, what they tell, and how they end.
 
-Purpose: a round of the kill harness costs a fork, not an interpreter with NumPy. Run as
-`python -m emm_fuzz.fork_server FD`; it reads one JSON command a line on stdin and answers one JSON line on
-stdout. Writers tell what they do as lines on the pipe FD, each in one write (so a line is whole or absent).
-Invariants: the server itself never opens a memory and has no threads; a writer that was killed stays a zombie,
-so its id cannot be reused, until the command "reap".
-
-Commands: {"do": "live", "url", "seed"} forks a writer → {"pid"}; {"do": "race", "url", "seed", "n"} forks n that open
-the same memory at once → {"pids"}; {"do": "reap", "pid"} waits for one → {"status"}.
+Purpose: a round of a kill harness costs a fork, not an interpreter with NumPy. Whoever holds a `Writers` is the fork
+server: a warm process that forks, listens, kills and reaps. Writers tell what they do as lines on one pipe, each in
+one write, so a line is whole or absent and the order of the lines is the order in which they were written.
+Invariants: the server has nothing open that a writer could inherit (no memory, no lock, no catalog) and no threads; a
+killed writer stays a zombie, so its id cannot be reused, until it is reaped here; no writer outlives the block.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import fcntl
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
-import emm
-from emm_fuzz.workload import Plan, build_plan, live, perform
+from emm_fuzz.workload import Plan, build_plan
 
-PIPE_BYTES = 1 << 20
+PIPE_BYTES: Final = 1 << 20  # so that writers need not wait for the server
+DRAIN_SECONDS: Final = 0.05
+KILLED: Final = -signal.SIGKILL  # how `Writers.reap` gives the end of a process that was alive when the signal came
+
+Tell = Callable[[str], None]
+Act = Callable[[Tell], None]
 
 
-# --- the server's side ---------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a writer told, and when it did."""
+
+    pid: int
+    at_ns: int
+    text: str
 
 
 @lru_cache(maxsize=4)
-def plan_of(seed: int) -> Plan:
-    return build_plan(seed)
+def plan_of(seed: int, n_stages: int) -> Plan:
+    return build_plan(seed, n_stages)
 
 
-def serve(fd: int) -> None:
-    """Answer commands until stdin ends."""
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "reap":
-            answer: dict[str, Any] = {"status": os.waitstatus_to_exitcode(os.waitpid(command["pid"], 0)[1])}
-        else:
-            plan = plan_of(command["seed"])
-            if command["do"] == "live":
-                answer = {"pid": _fork(partial(live, command["url"], plan), fd)}
-            else:
-                answer = {"pids": _fork_race(command["url"], plan, command["n"], fd)}
-        print(json.dumps(answer), flush=True)
-
-
-def _fork(act: Callable[[Callable[[str], None]], None], fd: int) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-
-    def tell(text: str) -> None:
-        os.write(fd, f"{os.getpid()} {text}\n".encode())
-
-    status = 1
-    try:
-        act(tell)
-        status = 0
-    except BaseException as error:
-        tell("! " + " | ".join(traceback.format_exception(error)[-4:]).replace("\n", " ")[:2000])
-    finally:
-        os._exit(status)
-
-
-def _fork_race(url: str, plan: Plan, n: int, fd: int) -> list[int]:
-    """n writers that start together: each opens the memory; the one that may, writes a step and waits to be killed."""
-    start, go = os.pipe()
-
-    def act(tell: Callable[[str], None]) -> None:
-        os.close(go)
-        os.read(start, 1)  # returns for all of them when the server closes its end
-        try:
-            memory = emm.open(url, "a")
-        except emm.FencedError:
-            tell("fenced")
-            return
-        stage = plan.stage_of(memory.digest)
-        tell(f"= {stage}")
-        if stage is None or stage == len(plan.steps):
-            tell("got")
-        else:
-            perform(memory, plan.steps[stage])
-            tell(f"= {stage + 1}")
-            tell("got")
-        time.sleep(60)
-
-    pids = [_fork(act, fd) for _ in range(n)]
-    os.close(start)
-    os.close(go)
-    return pids
-
-
-# --- the harness's side --------------------------------------------------------------------------
-
-
-class ForkServer:
-    """Starts the server; forks, kills and reaps writers. A context manager."""
+class Writers:
+    """Forks writers and hears them. A context manager that leaves no process behind."""
 
     def __init__(self) -> None:
-        self._read, write = os.pipe()
+        self._read, self._write = os.pipe()
+        with contextlib.suppress(PermissionError):  # a user who has many pipes gets small ones
+            fcntl.fcntl(self._write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(self._read, False)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "emm_fuzz.fork_server", str(write)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[write],
-            text=True,
-            env=environment,
-        )
-        os.close(write)
         self._left = b""
+        self._living: set[int] = set()
 
-    def __enter__(self) -> ForkServer:
+    def __enter__(self) -> Writers:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the server; writers that still live end with their pipe."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-        self._process.stdout.close()
+        """Kill and reap what still lives."""
+        for pid in list(self._living):
+            self.kill(pid)
         os.close(self._read)
+        os.close(self._write)
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the fork server died")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    def start(self, act: Act) -> int:
+        """Fork a process that does `act` and exits; its id."""
+        pid = os.fork()
+        if pid:
+            self._living.add(pid)
+            return pid
 
-    def kill(self, pids: Sequence[int]) -> None:
-        """SIGKILL writers that this server forked, and reap them (they are its children, so the ids are theirs)."""
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            self.ask(do="reap", pid=pid)
+        def tell(text: str) -> None:
+            os.write(self._write, f"{os.getpid()} {time.monotonic_ns()} {text}\n".encode())
 
-    def told(self, wait_seconds: float = 0.0) -> list[tuple[int, str]]:
-        """(pid, text) of the lines that have arrived, waiting up to `wait_seconds` for the first."""
+        status = 1
+        try:
+            os.close(self._read)
+            act(tell)
+            status = 0
+        except BaseException as error:
+            tell("! " + " | ".join(traceback.format_exception(error)[-4:]).replace("\n", " ")[:2000])
+        finally:
+            os._exit(status)
+
+    def start_together(self, act: Act, count: int) -> list[int]:
+        """Fork `count` processes that begin `act` at the same moment; their ids."""
+        start, go = os.pipe()
+
+        def waiting(tell: Tell) -> None:
+            os.close(go)
+            os.read(start, 1)  # returns for all of them when the server closes its end
+            os.close(start)
+            act(tell)
+
+        pids = [self.start(waiting) for _ in range(count)]
+        os.close(start)
+        os.close(go)
+        return pids
+
+    def told(self, wait_seconds: float = 0.0) -> list[Line]:
+        """The lines that have arrived, waiting up to `wait_seconds` for the first."""
         select.select([self._read], [], [], wait_seconds)
         parts = [self._left]
         while True:
             try:
-                part = os.read(self._read, 1 << 16)
+                parts.append(os.read(self._read, 1 << 16))
             except BlockingIOError:
                 break
-            if not part:
-                break
-            parts.append(part)
         *lines, self._left = b"".join(parts).split(b"\n")
-        found = (line.decode().partition(" ") for line in lines)
-        return [(int(pid), text) for pid, _, text in found]
+        found = (line.decode().split(" ", 2) for line in lines)
+        return [Line(int(pid), int(at_ns), text) for pid, at_ns, text in found]
 
+    def finish(self, pid: int) -> tuple[int, list[Line]]:
+        """Let a process come to its end: (its exit status, the lines that arrived meanwhile)."""
+        lines: list[Line] = []
+        descriptor = os.pidfd_open(pid)
+        try:
+            while not select.select([descriptor], [], [], DRAIN_SECONDS)[0]:
+                lines += self.told()  # else it could wait for room in the pipe
+        finally:
+            os.close(descriptor)
+        return self.reap(pid), lines + self.told()
 
-if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    def has_ended(self, pid: int) -> bool:
+        """True for a process that is over, by itself or by a signal, and waits to be reaped."""
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def kill(self, pid: int) -> int:
+        """SIGKILL, and how it ended: `KILLED` when the signal found it alive, else its own exit status."""
+        os.kill(pid, signal.SIGKILL)
+        return self.reap(pid)
+
+    def reap(self, pid: int) -> int:
+        """Wait for a process to end; its exit status, or the negative number of the signal that ended it."""
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self._living.discard(pid)
+        return status

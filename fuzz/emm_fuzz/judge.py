@@ -11,7 +11,6 @@ Purpose: everything that is asked of an image or of a disk whose process died. I
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,19 +26,35 @@ from emm.verify.memory import check_memory
 from emm.verify.verdict import Verdict, verdict_of, worst
 from emm.vfs.local import LocalDirectory
 from emm.vfs.protocol import Directory
-from emm_fuzz.cases import DIM, KEY_DIM, RANK, Moment, State, advance
-from emm_fuzz.crash_states import LIGHT, Bounds, CrashPoint, Image, image_hash, images
+from emm_fuzz.counts import States
+from emm_fuzz.crash_states import LIGHT, Bounds, Image, image_hash, images
 from emm_fuzz.deterministic import Source
 from emm_fuzz.memo import ImageDirectory
+from emm_fuzz.model import State, advance
+from emm_fuzz.places import PATH, Moments, Place, crash_point
 from emm_fuzz.simulated_disk import SimulatedDisk
 from emm_fuzz.simulated_os import mounted
 from emm_fuzz.workload import perform
 
-PATH: Final = "/lab/chemistry"
+__all__ = [
+    "OPTIONS",
+    "PATH",
+    "Aftermath",
+    "Moments",
+    "Nested",
+    "ViolationError",
+    "check_verdict",
+    "expected_verdict",
+    "name",
+    "read",
+    "state_key",
+    "state_of",
+    "verdict_of_image",
+    "verify_says",
+]
+
 PLACE_AFTER: Final = 1000  # the write after a crash counts as operation number 1000 of its workload
 OPTIONS: Final = Options(Level.BLOCKS, False, 1 << 30, None)
-
-Moments = Mapping[State | None, Moment]  # the states allowed, and what each leads on from; None: no memory yet
 
 
 class ViolationError(Exception):
@@ -47,18 +62,11 @@ class ViolationError(Exception):
 
 
 @dataclass(slots=True)
-class Nested:
+class Nested(States):
     """What crashes during and after a recovery came to."""
 
-    raw: int = 0
-    distinct: int = 0
     aftermaths: int = 0
     leftovers: int = 0  # healthy images of which verify says "damaged, repairable: no commit is touched"
-    seen: set[bytes] = field(default_factory=set)
-
-
-def create() -> emm.Memory:
-    return emm.create(PATH, dim=DIM, rank=RANK, key_dim=KEY_DIM, expand_at=0.0)
 
 
 def state_of(memory: emm.Memory) -> State:
@@ -94,18 +102,21 @@ def name(state: State | None) -> str:
     return "no memory" if state is None else f"lsn {state[0]} ({state[1][:8]})"
 
 
-def check_verdict(image: Image, recovered: Recovered, *, took_over: bool = False) -> Verdict:
+def check_verdict(image: Image, recovered: Recovered, *, dropped: bool = False) -> Verdict:
     """Verify agrees with recovery about an image that a crash alone left.
 
-    After a take-over of what was page cache only (`took_over`) leftovers may have been lost that the next segment's
-    `previous_bytes` vouches for. Verify then speaks of damage of which no commit is touched; that is let pass here
-    and counted, see docs/durability.md.
+    When a failed fsync has dropped data that stayed to be seen (`dropped`), a take-over may have stated a length that
+    is not durable, though it synced first: a later success proves nothing. Verify then speaks of damage of which no
+    commit is touched. That, and only after such a fault, is let pass and counted, see docs/durability.md.
     """
+    return verify_says(ImageDirectory(image, PATH), expected_verdict(recovered), dropped)
+
+
+def expected_verdict(recovered: Recovered) -> Verdict:
+    """What verify must say of a memory that nobody damaged."""
     if recovered.torn is not None:
-        expected = Verdict.TORN
-    else:
-        expected = Verdict.CLEAN if recovered.sealed else Verdict.CLEAN_UNSEALED
-    return _verify(ImageDirectory(image, PATH), expected, took_over)
+        return Verdict.TORN
+    return Verdict.CLEAN if recovered.sealed else Verdict.CLEAN_UNSEALED
 
 
 def verdict_of_image(image: Image) -> Verdict:
@@ -113,11 +124,12 @@ def verdict_of_image(image: Image) -> Verdict:
     return worst(verdict_of(each) for each in check_memory(ImageDirectory(image, PATH), OPTIONS).findings)
 
 
-def _verify(directory: Directory, expected: Verdict, took_over: bool) -> Verdict:
+def verify_says(directory: Directory, expected: Verdict, dropped: bool) -> Verdict:
+    """The verdict, which must be this one; `dropped` as in `check_verdict`."""
     findings = check_memory(directory, OPTIONS).findings
     verdict = worst(verdict_of(each) for each in findings)
     damage = [each for each in findings if each.severity is Severity.DAMAGE]
-    leftovers = took_over and all(each.repair == NOTHING_TOUCHED for each in damage)
+    leftovers = dropped and all(each.repair == NOTHING_TOUCHED for each in damage)
     if verdict is not expected and not (verdict is Verdict.REPAIRABLE and leftovers):
         why = "; ".join(str(each) for each in findings if verdict_of(each) is verdict)
         raise ViolationError(f"verify says {verdict}, expected {expected}: {why}")
@@ -132,11 +144,14 @@ class Aftermath:
     """A new process on a disk whose process died, with crashes at every sync on its way."""
 
     disk: SimulatedDisk
-    allowed: Moments
+    place: Place
     source: Source
     nested: Nested
-    took_over: bool = False  # the page cache survived
     bounds: Bounds = LIGHT
+    allowed: Moments = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allowed = self.place.allowed
 
     def run(self) -> None:
         """Open for append, write, checkpoint, close, read, verify."""
@@ -152,50 +167,47 @@ class Aftermath:
                 self.disk.kill()
 
     def _live(self) -> None:
+        path = self.place.path
         try:
-            memory = emm.open(PATH, "a")
-            state: State | None = state_of(memory)
+            memory = emm.open(path, "a")
         except MissingError:
             if None not in self.allowed:
                 raise
-            self.allowed = {None: Moment(), Moment().state: Moment()}
-            memory = create()
-            state = state_of(memory)
+            made = self.allowed[None]
+            self.allowed = {None: made, made.state: made}
+            memory = self.place.make()
+        state: State | None = state_of(memory)
         if state not in self.allowed:
             raise ViolationError(f"opened {name(state)}, allowed {', '.join(map(name, self.allowed))}")
         moment = self.allowed[state]
-        self._acknowledge(moment)
+        self._acknowledge({state: moment})
         found = advance(moment, "write", PLACE_AFTER)
         assert found is not None and found[1] is not None
         after = found[0]
         self.allowed = {moment.state: moment, after.state: after}
         perform(memory, found[1])
-        self._acknowledge(after)
+        self._acknowledge({after.state: after})
         memory.checkpoint()
         memory.close()
-        self._acknowledge(after)
-        with emm.open(PATH) as reader:
+        self._acknowledge({after.state: after})
+        with emm.open(path) as reader:
             if state_of(reader) != after.state:
                 raise ViolationError(f"closed with {name(after.state)}, a reader finds {name(state_of(reader))}")
-        _verify(LocalDirectory(PATH), Verdict.CLEAN, self.took_over)
+        verify_says(LocalDirectory(path), Verdict.CLEAN, self.disk.dropped)
 
-    def _acknowledge(self, moment: Moment) -> None:
-        self.allowed = {moment.state: moment}
+    def _acknowledge(self, allowed: Moments) -> None:
+        self.allowed = allowed
         self._crash("acknowledged")
 
     def _crash(self, kind: str) -> None:
         """A second crash, here."""
-        for chosen in images(CrashPoint.of(self.disk, PATH), self.bounds, 0):
-            self.nested.raw += 1
-            key = state_key(chosen.image, self.allowed)
-            if key in self.nested.seen:
+        for chosen in images(crash_point(self.disk, self.place.path), self.bounds, 0):
+            if not self.nested.is_new(state_key(chosen.image, self.allowed), chosen):
                 continue
-            self.nested.seen.add(key)
-            self.nested.distinct += 1
             try:
                 _, recovered = read(chosen.image, self.allowed)
                 if recovered is not None:
-                    verdict = check_verdict(chosen.image, recovered, took_over=self.took_over)
+                    verdict = check_verdict(chosen.image, recovered, dropped=self.disk.dropped)
                     self.nested.leftovers += verdict is Verdict.REPAIRABLE
             except ViolationError as error:
                 raise ViolationError(f"crashed again before {kind} ({chosen.spec}): {error}") from error

@@ -1,7 +1,7 @@
 """What a run of the harness has looked at: the numbers, and what need not be looked at again.
 
-Purpose: one place that counts. Invariants: raw and distinct, exhaustive and sampled are counted apart and never mixed;
-the trace digest depends on the order of what was done and on nothing else.
+Purpose: what an explorer keeps between cases. Invariants: every state that is judged goes through `is_new` and is
+counted there; the trace digest depends on the order of what was done and on nothing else.
 """
 
 from __future__ import annotations
@@ -14,37 +14,39 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_fuzz.cases import Case
+from emm_fuzz.counts import States
 from emm_fuzz.crash_states import Bounds, Chosen
 from emm_fuzz.judge import Moments, Nested, state_key
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run looked at. `distinct` is the number of different (image, allowed states)."""
+    """What a run looked at."""
 
     cases: int = 0
     points: int = 0
-    raw: int = 0
-    distinct: int = 0
-    why: Counter[str] = field(default_factory=Counter)  # distinct ones that are exhaustive, sampled, torn
+    first: States = field(default_factory=States)
+    nested: Nested = field(default_factory=Nested)
     verdicts: Counter[str] = field(default_factory=Counter)
     killed: int = 0  # processes killed with something in the page cache only
     faults: Counter[str] = field(default_factory=Counter)  # faults that a workload met
-    nested: Nested = field(default_factory=Nested)
     violations: list[tuple[Case, str]] = field(default_factory=list)
     trace: str = ""
+
+    @property
+    def raw(self) -> int:
+        return self.first.raw
+
+    @property
+    def distinct(self) -> int:
+        return self.first.distinct
 
     def to_dict(self) -> dict[str, object]:
         return {
             "cases": self.cases,
             "points": self.points,
-            "raw": self.raw,
-            "distinct": self.distinct,
-            "exhaustive": self.why["exhaustive"],
-            "sampled": self.why["sampled"],
-            "torn": self.why["torn"],
-            "nested_raw": self.nested.raw,
-            "nested_distinct": self.nested.distinct,
+            "first": self.first.to_dict(),
+            "nested": self.nested.to_dict(),
             "recovered_for_append": self.nested.aftermaths,
             "killed": self.killed,
             "leftovers": self.nested.leftovers,
@@ -61,9 +63,15 @@ class Record:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.tally = Tally()
-        self._seen: set[bytes] = set()
         self._signatures: set[object] = set()
         self._trace = hashlib.sha256()
+
+    def begin(self, case: Case) -> None:
+        """Another case begins: it is part of the trace, and may fill its own share of states."""
+        self.tally.cases += 1
+        self.trace(case.to_json())
+        for states in (self.tally.first, self.tally.nested):
+            states.begin(case.shape.bounds or self.bounds)
 
     def trace(self, text: str) -> None:
         self._trace.update(text.encode() + b"\n")
@@ -73,17 +81,14 @@ class Record:
         self.tally.violations.append((case, message))
         self.trace(message)
 
-    def is_new(self, chosen: Chosen, allowed: Moments) -> bytes | None:
-        """A key when no image like this was judged under these states before."""
-        key = state_key(chosen.image, allowed)
-        if key in self._seen:
-            return None
-        self._seen.add(key)
-        return key
+    def is_new(self, chosen: Chosen, allowed: Moments) -> bool:
+        """True, and counted, when no image like this was judged under these states before."""
+        return self.tally.first.is_new(state_key(chosen.image, allowed), chosen)
 
     def keys(self) -> npt.NDArray[np.uint64]:
-        """A hash of every state judged, in first and second crashes together."""
-        hashes = (hashlib.blake2b(key, digest_size=8).digest() for key in (*self._seen, *self.tally.nested.seen))
+        """A hash of every state judged, in first and nested crashes together."""
+        seen = (*self.tally.first.seen, *self.tally.nested.seen)
+        hashes = (hashlib.blake2b(key, digest_size=8).digest() for key in seen)
         return np.unique(np.frombuffer(b"".join(hashes), np.uint64))
 
     def is_new_signature(self, signature: object) -> bool:

@@ -18,63 +18,25 @@ import itertools
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from emm.vfs import handles
+from emm_fuzz.inodes import File, Folder, Rename, Write, overlay, rename
+
+__all__ = ["FD_FIRST", "ROOT", "Fault", "File", "Folder", "Rename", "SimulatedDisk", "Write", "overlay", "rename"]
 
 ROOT: Final = 1
 FD_FIRST: Final = 1 << 30  # far from the real ones, so that each kernel knows its own
 _fd_numbers = itertools.count(FD_FIRST)
 
 
-class Write(NamedTuple):
-    """Bytes handed to the system that no sync has made durable."""
-
-    step: int
-    offset: int
-    data: bytes
-
-
-class Rename(NamedTuple):
-    """A name that appeared (`inode`) or vanished (0) and that no sync of its directory has made durable."""
-
-    step: int
-    name: str
-    inode: int
-
-
-@dataclass(slots=True)
-class File:
-    cache: bytearray = field(default_factory=bytearray)
-    durable: bytes = b""
-    pending: list[Write] = field(default_factory=list)
-
-    def settle(self) -> None:
-        """What a successful sync does."""
-        if self.pending:
-            self.durable = overlay(self.durable, self.pending)
-            self.pending = []
-
-
-@dataclass(slots=True)
-class Folder:
-    entries: dict[str, int] = field(default_factory=dict)
-    durable: dict[str, int] = field(default_factory=dict)
-    pending: list[Rename] = field(default_factory=list)
-
-    def settle(self) -> None:
-        for change in self.pending:
-            rename(self.durable, change)
-        self.pending = []
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """The n-th call of a kind fails: `eio`, `enospc` (half goes in), `short` (a write), `drop` or `keep` (a sync)."""
 
-    call: str  # open, write, pread, fsync, fsync-dir, link, unlink, mkdir
+    call: str  # open, scandir, pread, write, fsync, fsync-dir, link, unlink, mkdir; next: so many after a fault
     nth: int  # from 1
     how: str
 
@@ -83,23 +45,6 @@ class Fault:
 class _Open:
     inode: int
     pid: int
-
-
-def overlay(data: bytes, writes: Sequence[tuple[int, int, bytes]], size: int = 0) -> bytes:
-    """`data` with writes applied in order and at least `size` bytes long; holes are zeros."""
-    found = bytearray(data)
-    for _, offset, part in writes:
-        if len(found) < offset:
-            found += bytes(offset - len(found))
-        found[offset : offset + len(part)] = part
-    return bytes(found) + bytes(max(0, size - len(found)))
-
-
-def rename(entries: dict[str, int], change: Rename) -> None:
-    if change.inode:
-        entries[change.name] = change.inode
-    else:
-        entries.pop(change.name, None)
 
 
 class SimulatedDisk:
@@ -114,7 +59,10 @@ class SimulatedDisk:
         self.on_change: Callable[[], None] | None = None  # after every write and every change of a name
         self.faults = {(each.call, each.nth): each.how for each in faults}
         self.faults_met = 0
+        self.dropped = False  # a failed sync has dropped data that processes still see
+        self.unreadable: set[tuple[int, int]] = set()  # (inode, byte) that no read gets past
         self.calls: Counter[str] = Counter()
+        self._since_fault = 0  # which call after the last fault comes next; 0: there was none
         self._inodes = itertools.count(ROOT + 1)
         self._open: dict[int, _Open] = {}
         self._locks: dict[int, int] = {}  # inode → descriptor
@@ -140,19 +88,35 @@ class SimulatedDisk:
         other._inodes = itertools.count(1 + max([*self.files, *self.folders]))
         other.temporary = itertools.count(1 << 40)
         other.log = list(self.log)
+        other.dropped = self.dropped
         return other
 
     @classmethod
-    def holding(cls, path: str, files: dict[str, bytes] | None) -> SimulatedDisk:
+    def holding(cls, path: str, files: Mapping[str, bytes] | None) -> SimulatedDisk:
         """A disk on which all of this is durable; None: the directory does not exist."""
         disk = cls()
         if files is not None:
-            folder = ROOT
-            for part in path.strip("/").split("/"):
-                folder = disk._adopt(folder, part, Folder())
-            for name, data in files.items():
-                disk._adopt(folder, name, File(bytearray(data), data))
+            disk.put(path, files)
         return disk
+
+    def put(self, path: str, files: Mapping[str, bytes]) -> None:
+        """A directory that was here before, all of it durable."""
+        folder = ROOT
+        for part in path.strip("/").split("/"):
+            inode = self.folders[folder].entries.get(part)
+            folder = self._adopt(folder, part, Folder()) if inode is None else inode
+        for name, data in files.items():
+            self._adopt(folder, name, File(bytearray(data), data))
+
+    def become(self, other: SimulatedDisk) -> None:
+        """Hold what another disk holds, its page cache too. Processes have ended; faults and call counts live on."""
+        self.kill()
+        self.files, self.folders, self.dropped = other.files, other.folders, other.dropped
+
+    @property
+    def in_doubt(self) -> bool:
+        """True when names are seen that no later sync makes durable: their failed sync took them (spec 1.1)."""
+        return bool(self.faults_met) and any(folder.in_doubt for folder in self.folders.values())
 
     def _adopt(self, folder: int, name: str, node: File | Folder) -> int:
         inode = next(self._inodes)
@@ -167,6 +131,11 @@ class SimulatedDisk:
         """What this call, the n-th of its kind, meets."""
         self.calls[call] += 1
         how = self.faults.get((call, self.calls[call]))
+        if how is not None:
+            self._since_fault = 1
+        elif self._since_fault:
+            how = self.faults.get(("next", self._since_fault))
+            self._since_fault = 0 if how else self._since_fault + 1
         self.faults_met += how is not None
         return how
 
@@ -177,10 +146,11 @@ class SimulatedDisk:
 
     # --- the kernel -------------------------------------------------------------------------------
 
-    def walk(self, path: str) -> int | None:
+    def walk(self, path: str | os.PathLike[str]) -> int | None:
         """The inode at an absolute path, as processes see it."""
         inode: int | None = ROOT
-        for part in path.strip("/").split("/") if path.strip("/") else ():
+        parts = os.fspath(path).strip("/")
+        for part in parts.split("/") if parts else ():
             inode = None if inode is None or inode not in self.folders else self.folders[inode].entries.get(part)
         return inode
 
@@ -189,8 +159,9 @@ class SimulatedDisk:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._open[fd].inode
 
-    def place(self, path: str, dir_fd: int | None) -> tuple[int, str]:
+    def place(self, path: str | os.PathLike[str], dir_fd: int | None) -> tuple[int, str]:
         """(folder, name) of a path that need not exist."""
+        path = os.fspath(path)
         if dir_fd is not None:
             return self.at(dir_fd), path
         parent, name = posixpath.split(path.rstrip("/"))
@@ -243,10 +214,17 @@ class SimulatedDisk:
         self.note(f"{call} {inode}")
         how = self.fault(call)
         if how == "drop":
+            self.dropped |= isinstance(node, File) and bool(node.pending)
             node.pending = []
         if how is not None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         node.settle()
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        inode = self.at(fd)
+        if any(bad == inode and offset <= byte < offset + length for bad, byte in self.unreadable):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return bytes(memoryview(self.files[inode].cache)[offset : offset + length])
 
     def write(self, fd: int, data: bytes) -> int:
         file = self.files[self.at(fd)]

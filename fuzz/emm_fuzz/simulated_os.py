@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
-from emm.vfs import handles, local
+from emm.vfs import handles, local, resolve
 from emm_fuzz.simulated_disk import SimulatedDisk
 
 
@@ -29,6 +29,7 @@ def mounted(disk: SimulatedDisk) -> Iterator[SimulatedDisk]:
         for module, name, value in (
             (local, "os", system),
             (handles, "os", system),
+            (resolve, "os", system),
             (local, "fcntl", _Fcntl(disk)),
             (local, "mmap", _Mmap(disk)),
             (local, "temporary_name", lambda: f".emm-{next(disk.temporary):024x}.tmp"),
@@ -46,10 +47,14 @@ class _Status(NamedTuple):
 
 class _Entry(NamedTuple):
     name: str
+    path: str
     regular: bool
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         return self.regular
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return not self.regular
 
 
 class System:
@@ -103,7 +108,7 @@ class System:
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self._fail_if_due("pread")
-        return bytes(memoryview(self._disk.files[self._disk.at(fd)].cache)[offset : offset + length])
+        return self._disk.read(fd, length, offset)
 
     def fstat(self, fd: int) -> _Status:
         return self._status(self._disk.at(fd))
@@ -115,17 +120,30 @@ class System:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self._status(inode)
 
+    def lstat(self, path: str) -> _Status:
+        return self.stat(path)
+
     def _status(self, inode: int) -> _Status:
         file = self._disk.files.get(inode)
         return _Status(stat.S_IFDIR, inode, 0) if file is None else _Status(stat.S_IFREG, inode, len(file.cache))
 
     def listdir(self, fd: int) -> list[str]:
+        self._fail_if_due("scandir")
         return list(self._disk.folders[self._disk.at(fd)].entries)
 
     @contextlib.contextmanager
-    def scandir(self, fd: int) -> Iterator[list[_Entry]]:
-        entries = self._disk.folders[self._disk.at(fd)].entries
-        yield [_Entry(name, inode in self._disk.files) for name, inode in entries.items()]
+    def scandir(self, where: int | str) -> Iterator[list[_Entry]]:
+        self._fail_if_due("scandir")
+        folder = where if isinstance(where, int) else self.open(where, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            entries = self._disk.folders[self._disk.at(folder)].entries
+            yield [
+                _Entry(name, posixpath.join(str(where), name), inode in self._disk.files)
+                for name, inode in entries.items()
+            ]
+        finally:
+            if folder is not where:
+                self.close(folder)
 
     def link(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int, follow_symlinks: bool = True) -> None:
         self._fail_if_due("link")
@@ -133,6 +151,13 @@ class System:
         if name in self._disk.folders[folder].entries:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dst)
         self._disk.change(folder, name, self.stat(src, dir_fd=src_dir_fd).st_ino)
+
+    def replace(self, src: str, dst: str) -> None:
+        """Atomic for processes; after a power cut the new name may be there or the old file under it."""
+        self._fail_if_due("replace")
+        (folder, name), (old_folder, old_name) = self._disk.place(dst, None), self._disk.place(src, None)
+        self._disk.change(folder, name, self.stat(src).st_ino)
+        self._disk.change(old_folder, old_name, 0)
 
     def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
         self._fail_if_due("unlink")

@@ -50,7 +50,7 @@ class Step:
     decays: Float32Array
     rank: int = 0  # the new one (bare, resolve), or the pair's where the journal cannot be asked (unlearn)
     expand_at: float = 0.0
-    before: tuple[str, ...] = ()  # checkpoint, prune, prune-journal, reopen
+    before: tuple[str, ...] = ()  # checkpoint, prune, prune-journal, reopen, mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +225,21 @@ def perform(memory: emm.Memory, step: Step) -> None:
             memory.expand(step.rank, bare=step.kind == "bare")
 
 
+def begin(url: str, plan: Plan, tell: Callable[[str], None]) -> None:
+    """Create the memory, then `live`."""
+    tell("create")
+    plan.create(url)
+    tell("= 0")
+    live(url, plan, tell)
+
+
+def idle_mark(memory: emm.Memory) -> None:
+    """What the journal does by itself after an idle second."""
+    writer = memory._session._writer
+    assert writer is not None
+    writer._mark_if_idle()
+
+
 def live(url: str, plan: Plan, tell: Callable[[str], None]) -> None:
     """Open the memory and live on from where it stands, to the end of the plan, and close it.
 
@@ -246,6 +261,8 @@ def live(url: str, plan: Plan, tell: Callable[[str], None]) -> None:
                 memory = emm.open(url, "a")
             elif name == "checkpoint":
                 memory.checkpoint()
+            elif name == "mark":
+                idle_mark(memory)
             else:
                 memory.prune(keep=1 + index % 3, journal=name == "prune-journal")
         tell(step.kind)

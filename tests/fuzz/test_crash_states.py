@@ -100,3 +100,37 @@ def test_a_spec_gives_the_same_image_again(disk: SimulatedDisk) -> None:
     point = CrashPoint.of(disk, "/m")
     for each in images(point, QUICK, seed=3):
         assert image_hash(point.build(each.spec)) == image_hash(each.image)
+
+
+def test_a_file_of_600_sectors_is_sampled_and_what_was_left_out_is_counted(disk: SimulatedDisk) -> None:
+    """Prefixes and drops over the whole file, both ends among them, and no more than a point can afford."""
+    _kept = begin(b"v" * 512 * 600)
+    point = CrashPoint.of(disk, "/m")
+    chosen = [each for each in images(point, LIGHT, seed=1) if each.spec.sector == 512]
+    n_units = len(point.units(512))
+    kept = {each.spec.kept for each in chosen if each.spec.tear is None}
+    everything = (1 << n_units) - 1
+    assert {0, 1, everything, everything >> 1, everything & ~1} <= kept
+    assert len(kept) <= 2 * LIGHT.units_max + 4 * LIGHT.samples + 1
+    torn = {each.spec.tear.unit for each in chosen if each.spec.tear is not None}
+    assert len(torn) == LIGHT.units_max and {0, n_units - 1} <= torn
+    pairs = n_units * (n_units - 1) // 2
+    left_out = sum(each.left_out for each in chosen)
+    assert 3 * (n_units - LIGHT.units_max) < left_out < 3 * n_units + pairs
+
+
+def test_nothing_is_left_out_of_a_few_units(disk: SimulatedDisk) -> None:
+    _kept = begin(b"u" * 900)
+    assert sum(each.left_out for each in images(CrashPoint.of(disk, "/m"), QUICK, seed=1)) == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_sector_tears_as_often_as_bounds_say_and_a_short_one_everywhere(disk: SimulatedDisk, seed: int) -> None:
+    """Whatever the seed: two workloads in one situation must have as many images."""
+    _kept = begin(b"1234" * 3 + b"s" * 100)  # the rest of one sector, the start of the next
+    point = CrashPoint.of(disk, "/m")
+    places: dict[int, set[int]] = {0: set(), 1: set()}
+    for each in images(point, Bounds(64, 12, 15), seed):
+        if each.spec.sector == 512 and each.spec.tear is not None:
+            places[each.spec.tear.unit].add(each.spec.tear.at)
+    assert places[0] == set(range(1, 12)) and len(places[1]) == 15

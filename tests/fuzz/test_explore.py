@@ -7,13 +7,20 @@ seventy such bugs that it would be seen.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emm_fuzz import explore
 from emm_fuzz.cases import MUTATIONS, OPERATIONS, Case, Moment, advance, applicable, workloads
 from emm_fuzz.crash_states import LIGHT, Spec, Tear
 from emm_fuzz.deterministic import deterministic
@@ -21,21 +28,39 @@ from emm_fuzz.explore import HOWS, Explorer, explore_exhaustively, explore_rando
 from emm_fuzz.runs import Run
 from emm_fuzz.simulated_disk import Fault
 
+PARTS = 4
+
 
 def held(explorer: Explorer) -> None:
     assert explorer.tally.violations == [], report(explorer.tally, 0.0)
 
 
-def test_every_workload_of_up_to_two_operations_survives_every_crash() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_workload_of_up_to_three_operations_survives_every_crash(
+    part: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each operation in each situation that two can lead to; workers share the parts, the last one counts them all."""
     explorer = Explorer()
-    lengths = list(explore_exhaustively(explorer, 2))
+    lengths = Counter(explore_exhaustively(explorer, 3, part, PARTS))
     print(report(explorer.tally, 0.0))
     held(explorer)
     tally = explorer.tally
-    assert len(lengths) == tally.cases >= 220
-    assert tally.distinct >= 3500 and tally.nested.distinct >= 10000
-    assert tally.killed >= 80 and tally.nested.aftermaths >= 150
+    assert lengths.total() == tally.cases and lengths[3] >= 250
+    assert tally.first.distinct >= 5000 and tally.nested.distinct >= 5000
+    assert tally.killed >= 150 and tally.nested.aftermaths >= 300
+    assert tally.first.cut == tally.nested.cut == 0
     assert {"clean", "clean-unsealed", "torn-or-damaged-tail"} == set(tally.verdicts)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    half = shared / f"states-{part}.half"
+    with half.open("wb") as file:
+        np.save(file, explorer.keys())
+    half.replace(shared / f"states-{part}.npy")
+    parts = [np.load(each) for each in shared.glob("states-*.npy")]
+    if len(parts) == PARTS:
+        distinct = len(np.unique(np.concatenate(parts)))
+        print(f"{distinct} distinct states in all parts together")
+        assert distinct >= 50_000
 
 
 @pytest.mark.parametrize(
@@ -119,6 +144,28 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     assert first == trace(11) != trace(12)
 
 
+def test_what_is_remembered_of_equal_bytes_changes_no_judgement() -> None:
+    """Red when an answer is kept that depends on more than the bytes that it was kept for."""
+
+    def judged(remember: bool) -> dict[str, object]:
+        explorer = Explorer(LIGHT)
+        with contextlib.nullcontext() if remember else mock.patch.object(explore, "remembered", contextlib.nullcontext):
+            explorer.run(Case(("write-large", "checkpoint", "write", "kill", "resolve", "forget")))
+        held(explorer)
+        return explorer.tally.to_dict()
+
+    assert judged(True) == judged(False)
+
+
+def test_a_workload_that_has_had_enough_is_not_judged_further_and_the_rest_is_counted() -> None:
+    explorer = Explorer(replace(LIGHT, states_max=20))
+    for workload in (("write",), ("write-large",)):
+        explorer.run(Case(workload))
+    for states in (explorer.tally.first, explorer.tally.nested):
+        assert 20 < states.distinct <= 40 and states.cut > 20 and len(states.seen) == states.distinct
+        assert states.raw > states.distinct + states.cut
+
+
 def test_a_case_survives_its_json() -> None:
     case = Case(("write", "kill"), (Fault("fsync", 3, "drop"),), 7, 5, Spec(512, 3, "zeros", Tear(1, 4, "garbage")))
     assert Case.from_json(case.to_json()) == case
@@ -148,6 +195,6 @@ def test_the_command_line_reports_replays_and_appends_a_line(
     lines = tmp_path / "results.jsonl"
     assert main(["--seconds", "0.2", "--length", "0", "--seed", "5", "--jsonl", str(lines)]) == 0
     found = json.loads(lines.read_text())
-    assert found["seed"] == 5 and found["violations"] == 0 and found["distinct"] > 0
+    assert found["seed"] == 5 and found["violations"] == 0 and found["first"]["distinct"] > 0
     assert main(["--replay", '{"workload":["write"],"seed":0,"point":8}']) == 0
     assert "1 crash points" in capsys.readouterr().out

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 from unittest import mock
@@ -114,11 +113,6 @@ def _numbers(state: MatrixState) -> tuple[object, ...]:
     return state.parameters, int(state.flags), state.matrix.tobytes(), *deferred, *scalars
 
 
-def _found(reader: SegmentReader) -> dict[str, Any]:
-    """What a reader has found so far."""
-    return {each.name: getattr(reader, each.name) for each in fields(SegmentReader) if not each.init}
-
-
 class Memo:
     """What is known of the bytes of images."""
 
@@ -127,9 +121,7 @@ class Memo:
         self._checked: dict[tuple[str, bytes], tuple[SnapshotCheck, list[Finding]]] = {}
         self._records: dict[tuple[int, bytes], list[tuple[bytes, JournalRecord]]] = {}
         self._replayed: dict[object, dict[str, Any]] = {}
-        self._walks: dict[tuple[bytes, int, bytes, int], list[tuple[LoggedCommit | None, dict[str, Any]]]] = {}
         self._in_image = False
-        self._commits = SegmentReader.commits
         self._recover = recovery._recover
         self._apply_group = grouped_replay.apply_group
         self._record_at = SegmentReader._record_at
@@ -171,22 +163,6 @@ class Memo:
             known.append((bytes(data[offset : offset + record.size]), record))
         return record
 
-    def commits(self, reader: SegmentReader, previous_bytes: int = 0) -> Iterator[LoggedCommit]:
-        """What is in a segment, with the reader's fields as they are after each commit and at the end."""
-        directory = reader.directory
-        if not isinstance(directory, ImageDirectory):
-            yield from self._commits(reader, previous_bytes)
-            return
-        key = bytes(directory._data(reader.name)), reader.segment, reader.uuid, previous_bytes
-        if key not in self._walks:
-            walk = [(commit, _found(reader)) for commit in self._commits(reader, previous_bytes)]
-            self._walks[key] = [*walk, (None, _found(reader))]
-        for commit, found in self._walks[key]:
-            for name, value in found.items():
-                setattr(reader, name, copy.copy(value) if isinstance(value, EmmError) else value)
-            if commit is not None:
-                yield commit
-
     def recover(self, directory: Directory, *rest: Any) -> recovery.Recovered:
         before, self._in_image = self._in_image, isinstance(directory, ImageDirectory)
         try:
@@ -220,7 +196,6 @@ def remembered() -> Iterator[None]:
             (recovery, "Replayer", memo.replayer),
             (grouped_replay, "apply_group", memo.apply_group),
             (verify_memory, "SnapshotCheck", memo.check),
-            (SegmentReader, "commits", lambda reader, previous_bytes=0: memo.commits(reader, previous_bytes)),
             (SegmentReader, "_record_at", lambda reader, offset: memo.record_at(reader, offset)),
             (segment_file, "decode_segment_header", decode_header),
         ):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from emm_fuzz import explore
 from emm_fuzz.cases import MUTATIONS, OPERATIONS, Case, Moment, advance, applicable, workloads
-from emm_fuzz.crash_states import LIGHT, Spec, Tear
+from emm_fuzz.crash_states import LIGHT, QUICK, Spec, Tear
 from emm_fuzz.deterministic import deterministic
 from emm_fuzz.explore import HOWS, Explorer, explore_exhaustively, explore_randomly, main, report
 from emm_fuzz.runs import Run
@@ -40,7 +40,7 @@ def test_every_workload_of_up_to_three_operations_survives_every_crash(
     part: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Each operation in each situation that two can lead to; workers share the parts, the last one counts them all."""
-    explorer = Explorer()
+    explorer = Explorer(replace(QUICK, tears_per_unit=2))
     lengths = Counter(explore_exhaustively(explorer, 3, part, PARTS))
     print(report(explorer.tally, 0.0))
     held(explorer)

@@ -83,7 +83,9 @@ def test_a_read_that_fails_is_neither_damage_nor_an_end(left: str) -> None:
     outcomes = tally.outcomes
     assert outcomes[f"verify: {Verdict.INDETERMINATE}"] > 40
     assert outcomes["reader: StorageError"] >= 10 and outcomes["writer: StorageError"] >= 10
-    assert sum(count for name, count in outcomes.items() if "clean" in name) < 10  # it asked for a size, then read all
+    assert (
+        sum(count for name, count in outcomes.items() if "clean" in name) < 15
+    )  # all was read: a size asked, a window
 
 
 @pytest.mark.parametrize("left", SCENES)

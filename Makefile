@@ -1,13 +1,14 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
+# make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
 # make fuzz-campaign HOURS=n  crash states for hours, resumable, into docs/durability/results.jsonl
 # make clean              removes what the others made
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test bench fuzz fuzz-campaign clean
+.PHONY: demo test bench bench-pages fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -21,6 +22,12 @@ bench:
 	@sh tools/venv.sh demo
 	@.venv/bin/emm bench capacity
 	@.venv/bin/emm bench heldout --machine
+
+bench-pages:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench growth --picture docs/growth.png --write docs/growth.md
+	@.venv/bin/emm bench replay --write docs/growth.md
+	@.venv/bin/emm bench capacity --writes 1000000 --write docs/capacity.md
 
 fuzz:
 	@sh tools/venv.sh demo,test

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -45,6 +47,18 @@ def timed(piece: Piece) -> Done:
     """What a piece came to, and the seconds of processor time that it took."""
     started = time.process_time()
     return *run_piece(piece), time.process_time() - started
+
+
+def end_with_parent() -> None:
+    """In a worker: a campaign that is killed leaves no process behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_its_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
 class Campaign:
@@ -164,7 +178,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     seconds = arguments.hours * 3600 if arguments.minutes is None else arguments.minutes * 60
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(arguments.processes, context, end_with_parent) as pool:
         enumerations = Enumerations(results, pool)
         campaign = Campaign(results, pool, arguments.processes, time.monotonic() + seconds)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -118,15 +121,41 @@ def test_a_violation_ends_the_campaign_with_its_replay_lines(
     assert "| **violations** | 0 |" not in summary(results.lines)
 
 
-def test_a_campaign_in_real_processes_goes_on_where_it_ended(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def running(pid: int) -> bool:
+    """True for a process that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def killed(arguments: list[str], once: Callable[[], bool]) -> list[int]:
+    """Start a campaign and kill it as soon as something is true; its children at that moment."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emm_fuzz.campaign", *arguments], env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not once():
+            assert process.poll() is None
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    finally:
+        process.kill()
+        process.wait()
+    return [int(child) for child in children]
+
+
+def test_a_campaign_that_was_killed_goes_on_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "r.jsonl"
-    given = ["--jsonl", str(path), "--cache", str(tmp_path / "cache"), "--hours", "1e-5", "--processes", "1"]
-    for _ in range(2):
-        assert main([*given, "--length", "1", "--literal", "0"]) == 0
+    given = ["--jsonl", str(path), "--cache", str(tmp_path / "cache"), "--length", "1", "--literal", "0"]
+    workers = killed(given, once=lambda: any("piece" in line for line in read_lines(path)))
+    done = [line["piece"] for line in read_lines(path) if "piece" in line]
+    assert main([*given, "--hours", "1e-5", "--processes", "1"]) == 0
     pieces = [line for line in read_lines(path) if "piece" in line]
-    assert [line["piece"] for line in pieces] == ["situation/small/0/0", "situation/small/1/0"]
+    assert [line["piece"] for line in pieces][:2] == ["situation/small/0/0", "situation/small/1/0"]
+    assert len(pieces) == len({line["piece"] for line in pieces}) == len(done) + 1
+    assert workers and not any(map(running, workers))
     assert {line["code"] for line in pieces} == {code_digest()}
     assert timed(Piece("situation", "small", 0, 0, ((),), 1))[0].trace == pieces[0]["trace"]  # here as there
     assert f"| **distinct states, together** | {pieces[-1]['distinct_so_far']:,} |" in capsys.readouterr().out

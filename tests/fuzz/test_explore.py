@@ -150,7 +150,7 @@ def test_what_is_remembered_of_equal_bytes_changes_no_judgement() -> None:
     def judged(remember: bool) -> dict[str, object]:
         explorer = Explorer(LIGHT)
         with contextlib.nullcontext() if remember else mock.patch.object(explore, "remembered", contextlib.nullcontext):
-            explorer.run(Case(("write-large", "checkpoint", "write", "kill", "resolve", "forget")))
+            explorer.run(Case(("write-large", "checkpoint", "kill", "forget")))
         held(explorer)
         return explorer.tally.to_dict()
 

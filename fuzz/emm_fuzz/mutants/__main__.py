@@ -1,21 +1,20 @@
-"""Plant every mutant and name what kills it: `python -m emm_fuzz.mutants [--markdown] [NAME …]`.
+"""Plant every mutant and name what kills it: `python -m emm_fuzz.mutants [NAME …]`.
 
-Exit 1 when one lives, when a killer cries without a mutant, or when a patch no longer fits the source.
+Exit 1 when one lives, when an equivalent one is seen, when a killer cries without a mutant, or when a patch no longer
+fits the source. `--markdown` prints the table of docs/durability.md and plants nothing.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from functools import cache
 
+from emm_fuzz.mutants.every import MUTANTS
 from emm_fuzz.mutants.killers import Killer
-from emm_fuzz.mutants.planting import Mutant, planted
-from emm_fuzz.mutants.reading import READING
-from emm_fuzz.mutants.syncing import SYNCING
-from emm_fuzz.mutants.writing import WRITING
-
-MUTANTS: tuple[Mutant, ...] = (*SYNCING, *WRITING, *READING)
+from emm_fuzz.mutants.patching import planted
+from emm_fuzz.mutants.planting import Mutant
 
 
 @cache
@@ -36,26 +35,38 @@ def kill(mutant: Mutant) -> str:
     return seen
 
 
+def table(mutants: Iterable[Mutant]) -> Iterator[str]:
+    """The mutants as rows for docs/durability.md."""
+    yield "| mutant | what is wrong | killed by | also seen by |"
+    yield "|---|---|---|---|"
+    for each in mutants:
+        killer = f"nobody can: {each.equivalent}" if each.equivalent else each.killer.label
+        also = f"`{each.also_seen_by.rpartition('/')[2]}`" if each.also_seen_by else ""
+        yield f"| `{each.name}` | {each.story} | {killer} | {also} |"
+
+
 def main(arguments: list[str]) -> int:
-    markdown = "--markdown" in arguments
     names = [each for each in arguments if not each.startswith("--")]
     chosen = [each for each in MUTANTS if not names or each.name in names]
-    alive = 0
+    if "--markdown" in arguments:
+        print("\n".join(table(chosen)))
+        return 0
+    wrong = 0
     started = time.monotonic()
-    if markdown:
-        print("| mutant | what is wrong | killed by |\n|---|---|---|")
     for mutant in chosen:
         try:
             seen, verdict = kill(mutant), "killed"
         except LookupError as error:
-            seen, verdict = str(error), "ALIVE"
-            alive += 1
-        if markdown:
-            print(f"| `{mutant.name}` | {mutant.story} | {mutant.killer.label if verdict == 'killed' else 'ALIVE'} |")
-        else:
-            print(f"{verdict:7} {mutant.name:45} {mutant.killer.label}: {seen[:160]}")
-    print(f"\n{len(chosen) - alive} of {len(chosen)} killed in {time.monotonic() - started:.1f} s")
-    return 1 if alive else 0
+            seen, verdict = str(error), "equivalent" if mutant.equivalent else "ALIVE"
+        wrong += (verdict == "killed") is bool(mutant.equivalent)
+        print(f"{verdict:10} {mutant.name:45} {mutant.killer.label}: {seen[:160]}", flush=True)
+    equivalent = sum(bool(each.equivalent) for each in chosen)
+    alone = sum(not each.equivalent and not each.also_seen_by for each in chosen)
+    print(
+        f"\n{len(chosen)} mutants, {equivalent} of them equivalent, {alone} that no test outside the fuzz group sees; "
+        f"{wrong} not as they should be; {time.monotonic() - started:.1f} s"
+    )
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class _Shaper:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._names: dict[bytes, int] = {}
-        self._met: dict[int, int] = {}
+        self._met: dict[int, tuple[int, object]] = {}  # by id, with the object, so that no other one gets its id
 
     def name(self, data: bytes | bytearray | memoryview) -> tuple[int, int]:
         """(length, which of the different strings met so far)."""
@@ -128,8 +128,8 @@ class _Shaper:
         if kind.__module__.partition(".")[0] not in ("emm", "emm_fuzz"):
             return kind.__name__  # a lock, a thread, a function
         if id(value) in self._met:
-            return "met before", self._met[id(value)]
-        self._met[id(value)] = len(self._met)
+            return "met before", self._met[id(value)][0]
+        self._met[id(value)] = len(self._met), value
         return kind.__name__, *(
             (name, self.of(getattr(value, name), name)) for name in _fields(value) if name not in _IGNORED | _DATA
         )

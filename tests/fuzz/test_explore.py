@@ -40,7 +40,7 @@ def test_every_workload_of_up_to_three_operations_survives_every_crash(
     part: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Each operation in each situation that two can lead to; workers share the parts, the last one counts them all."""
-    explorer = Explorer(replace(QUICK, tears_per_unit=2))
+    explorer = Explorer(replace(QUICK, tears_per_unit=1))
     lengths = Counter(explore_exhaustively(explorer, 3, part, PARTS))
     print(report(explorer.tally, 0.0))
     held(explorer)

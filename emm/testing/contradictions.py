@@ -18,7 +18,7 @@ from emm import kernel
 from emm.errors import GateError
 from emm.layout import Rule
 from emm.state import Float32Array, Parameters, empty_state
-from emm.testing.keys import KEY_FAMILIES, KeyFamily, unit_values
+from emm.testing.keys import Trial, unit_values
 from emm.testing.mlstm import MLSTM_NAME, Mlstm
 
 VERSIONS = 5
@@ -96,27 +96,15 @@ WAYS: dict[str, Way] = {
 }
 
 
-def rewrite_row(
-    way: str,
-    rank: int = 64,
-    load: float = 1.0,
-    seed: int = 0,
-    *,
-    dim: int = 768,
-    key_dim: int | None = None,
-    keys: str = "text-like",
-    family: KeyFamily | None = None,
-) -> RewriteRow:
+def rewrite_row(way: str, trial: Trial) -> RewriteRow:
     """Write `VERSIONS` versions of load · rank keys in one of the `WAYS`, and ask for every key."""
-    n = max(2, round(load * rank))
-    key_dim = 2 * rank if key_dim is None else key_dim
-    parameters = Parameters(dim, key_dim, rank)
-    x = kernel.project((KEY_FAMILIES[keys] if family is None else family)(n, key_dim, seed), parameters)
-    stored = unit_values(n * VERSIONS, dim, seed)
+    n, parameters = trial.n_pairs, trial.parameters
+    x = kernel.project(trial.draw_keys(), parameters)
+    stored = unit_values(n * VERSIONS, trial.dim, trial.seed)
     versions = [stored[number * n : (number + 1) * n] for number in range(VERSIONS)]
     recalled, refused = WAYS[way](parameters, x, versions)
     answer = np.argmax(recalled @ stored.T, axis=1)
     mine = answer % n == np.arange(n)
     latest = float(np.mean(mine & (answer // n == VERSIONS - 1)))
     stale = float(np.mean(mine & (answer // n < VERSIONS - 1)))
-    return RewriteRow(way, keys, load, n, latest, stale, 1.0 - latest - stale, refused)
+    return RewriteRow(way, trial.keys, trial.load, n, latest, stale, 1.0 - latest - stale, refused)

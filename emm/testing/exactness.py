@@ -16,7 +16,7 @@ from emm import kernel
 from emm.errors import GateError
 from emm.state import Float32Array, MatrixState, Parameters, empty_state
 from emm.testing.capacity import distance
-from emm.testing.keys import KEY_FAMILIES, KeyFamily, text_like_keys, unit_values
+from emm.testing.keys import Trial, text_like_keys, unit_values
 from emm.verify.numeric import check_state
 
 PARTS = (2, 4, 16)
@@ -44,29 +44,17 @@ def _written(parameters: Parameters, x: Float32Array, values: Float32Array) -> M
     return state
 
 
-def _pairs(
-    rank: int, load: float, seed: int, dim: int, key_dim: int | None, keys: str, family: KeyFamily | None
-) -> tuple[Parameters, Float32Array, Float32Array]:
-    n = max(1, round(load * rank))
-    parameters = Parameters(dim, 2 * rank if key_dim is None else key_dim, rank)
-    draw = KEY_FAMILIES[keys] if family is None else family
-    return parameters, kernel.project(draw(n, parameters.key_dim, seed), parameters), unit_values(n, dim, seed)
+def _pairs(trial: Trial) -> tuple[Parameters, Float32Array, Float32Array]:
+    """(parameters, φ of the keys, values)."""
+    x = kernel.project(trial.draw_keys(), trial.parameters)
+    return trial.parameters, x, unit_values(len(x), trial.dim, trial.seed)
 
 
-def unlearning_row(
-    rank: int = 64,
-    load: float = 2.0,
-    seed: int = 0,
-    *,
-    dim: int = 768,
-    key_dim: int | None = None,
-    keys: str = "text-like",
-    family: KeyFamily | None = None,
-) -> ExactRow:
+def unlearning_row(trial: Trial) -> ExactRow:
     """Write all pairs, take a fifth out again, compare with a memory that never saw those."""
-    parameters, x, values = _pairs(rank, load, seed, dim, key_dim, keys, family)
+    parameters, x, values = _pairs(trial)
     state = _written(parameters, x, values)
-    gone = np.random.default_rng([seed, 7]).permutation(len(x))[: round(UNLEARNT * len(x))]
+    gone = np.random.default_rng([trial.seed, 7]).permutation(len(x))[: round(UNLEARNT * len(x))]
     kept = np.ones(len(x), bool)
     refused = 0
     for row in gone:
@@ -75,31 +63,20 @@ def unlearning_row(
             kept[row] = False
         except GateError:
             refused += 1
-    other = _written(parameters, x[kept], values[kept])
-    gains = kernel.inverse_gram(state), kernel.inverse_gram(other)
-    return ExactRow(
-        "unlearning 20 %", keys, load, len(x), distance(state.matrix, other.matrix), distance(*gains), refused
-    )
+    return _row("unlearning 20 %", trial, state, _written(parameters, x[kept], values[kept]), refused)
 
 
-def merging_row(
-    parts: int,
-    rank: int = 64,
-    load: float = 2.0,
-    seed: int = 0,
-    *,
-    dim: int = 768,
-    key_dim: int | None = None,
-    keys: str = "text-like",
-    family: KeyFamily | None = None,
-) -> ExactRow:
+def merging_row(parts: int, trial: Trial) -> ExactRow:
     """Write the pairs into several memories in turn, merge them, compare with one pass over all."""
-    parameters, x, values = _pairs(rank, load, seed, dim, key_dim, keys, family)
+    parameters, x, values = _pairs(trial)
     merged = kernel.merge([_written(parameters, x[part::parts], values[part::parts]) for part in range(parts)])
-    other = _written(parameters, x, values)
-    gains = kernel.inverse_gram(merged), kernel.inverse_gram(other)
+    return _row(f"merging {parts} parts", trial, merged, _written(parameters, x, values))
+
+
+def _row(what: str, trial: Trial, found: MatrixState, wanted: MatrixState, refused: int = 0) -> ExactRow:
+    gains = kernel.inverse_gram(found), kernel.inverse_gram(wanted)
     return ExactRow(
-        f"merging {parts} parts", keys, load, len(x), distance(merged.matrix, other.matrix), distance(*gains), 0
+        what, trial.keys, trial.load, trial.n_pairs, distance(found.matrix, wanted.matrix), distance(*gains), refused
     )
 
 

@@ -8,12 +8,13 @@ Source: the shared mean (mean cosine 0.3) and the spectrum 1/i of `text_like_key
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from emm.errors import InputError
-from emm.state import Float32Array
+from emm.state import Float32Array, Parameters
 
 MEAN_COSINE = 0.3  # of two text-like keys
 CLUSTER_COSINE = 0.7  # of two keys of one cluster
@@ -94,3 +95,29 @@ def unit_values(n: int, dim: int, seed: int, mean_cosine: float = 0.0) -> Float3
     shared = random.standard_normal(dim)
     own = random.standard_normal((n, dim))
     return _unit(np.sqrt(mean_cosine) * shared / np.linalg.norm(shared) * np.sqrt(dim) + np.sqrt(1 - mean_cosine) * own)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a row is measured on: load · rank keys of a family, and a memory of the default rule for them."""
+
+    rank: int = 64
+    load: float = 1.0  # pairs ÷ rank
+    seed: int = 0
+    dim: int = 768
+    key_dim: int | None = None  # 2 · rank where not given
+    keys: str = "text-like"
+    family: KeyFamily | None = None  # of that name; one of `KEY_FAMILIES` where not given
+
+    @property
+    def n_pairs(self) -> int:
+        return max(2, round(self.load * self.rank))
+
+    @property
+    def parameters(self) -> Parameters:
+        return Parameters(self.dim, 2 * self.rank if self.key_dim is None else self.key_dim, self.rank)
+
+    def draw_keys(self) -> Float32Array:
+        """(n_pairs, key_dim)."""
+        family = KEY_FAMILIES[self.keys] if self.family is None else self.family
+        return family(self.n_pairs, self.parameters.key_dim, self.seed)

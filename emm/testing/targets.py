@@ -20,7 +20,7 @@ from emm.testing.exactness import (
     merging_row,
     unlearning_row,
 )
-from emm.testing.keys import KEY_FAMILIES, KeyFamily
+from emm.testing.keys import KEY_FAMILIES, KeyFamily, Trial
 
 LOADS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 VALUE_COSINES = (0.0, 0.3)
@@ -93,15 +93,11 @@ def measure_capacity(
                 family=family,
             )
         for load in filter(fits, rewrite_loads):
-            rewrites += [
-                rewrite_row(way, rank, load, seed, dim=dim, key_dim=key_dim, keys=name, family=family) for way in WAYS
-            ]
+            trial = Trial(rank, load, seed, dim, key_dim, name, family)
+            rewrites += [rewrite_row(way, trial) for way in WAYS]
         for load in filter(fits, exact_loads):
-            exact.append(unlearning_row(rank, load, seed, dim=dim, key_dim=key_dim, keys=name, family=family))
-            exact += [
-                merging_row(parts, rank, load, seed, dim=dim, key_dim=key_dim, keys=name, family=family)
-                for parts in PARTS
-            ]
+            trial = Trial(rank, load, seed, dim, key_dim, name, family)
+            exact += [unlearning_row(trial), *(merging_row(parts, trial) for parts in PARTS)]
     at_ridges = [
         (ridge, capacity_table(rank, [1.0], ["preconditioned"], seed, dim=dim, key_dim=key_dim, ridge=ridge)[0])
         for ridge in ridges

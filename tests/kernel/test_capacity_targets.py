@@ -25,6 +25,7 @@ from emm.testing.keys import (
     KEY_FAMILIES,
     MEAN_COSINE,
     PARAPHRASE_COSINE,
+    Trial,
     clustered_keys,
     given_keys,
     isotropic_keys,
@@ -106,9 +107,9 @@ def test_a_miss_is_reported() -> None:
     for bad in ({"distance": 2e-3}, {"of_limit": 0.89}, {"top1": 0.94}):
         missed = [target.met for target in judge([good, replace(good, keys="other", **bad)], [], [], [])]
         assert missed.count(False) == 1, bad
-    rewritten = rewrite_row(SUPERSEDE, 16, 1, dim=32)
+    rewritten = rewrite_row(SUPERSEDE, Trial(16, 1, dim=32))
     assert [t.met for t in judge([], [replace(rewritten, latest=0.9, stale=0.1)], [], [])] == [False, False]
-    taken = unlearning_row(16, 2, dim=32)
+    taken = unlearning_row(Trial(16, 2, dim=32))
     assert [t.met for t in judge([], [], [taken, replace(taken, distance=2e-4)], [])] == [False]
     endured = endurance_row("new keys, no decay", 200, 16)
     for broken in ({"smallest": 0.0}, {"findings": 1}, {"refused": 1}):
@@ -122,11 +123,11 @@ def test_exactness_is_measured_against_the_straight_way(monkeypatch: pytest.Monk
     """Unlearning with another gate than the pair was written with, and merging two parts of three, are far off."""
     real = kernel.unlearn
     monkeypatch.setattr(kernel, "unlearn", lambda state, x, values: real(state, x, values, 0.5))
-    assert unlearning_row(RANK, 2, dim=32).distance > 1e-2
+    assert unlearning_row(Trial(RANK, 2, dim=32)).distance > 1e-2
     monkeypatch.undo()
     merge = kernel.merge
     monkeypatch.setattr(kernel, "merge", lambda states: merge(states[1:]))
-    assert merging_row(4, RANK, 2, dim=32).distance > 1e-2
+    assert merging_row(4, Trial(RANK, 2, dim=32)).distance > 1e-2
 
 
 def test_endurance_sees_a_gain_that_is_not_definite(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_p_stays_definite_at_another_rank(scenario: str) -> None:
 
 def test_plain_rewriting_serves_stale_values_and_superseding_does_not() -> None:
     """So the comparison is not won by construction; rule 1 and v3's cell are among the ways."""
-    rows = {way: rewrite_row(way, RANK, 1, dim=DIM) for way in WAYS}
+    rows = {way: rewrite_row(way, Trial(RANK, 1, dim=DIM)) for way in WAYS}
     assert rows["preconditioned"].stale > 0.5 and rows[MLSTM_NAME].stale > 0.3
     assert rows[SUPERSEDE].latest == 1.0 and rows["gated-delta"].stale == 0.0
     for row in rows.values():

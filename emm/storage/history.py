@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from emm.codec.pairs import PairBatch, decode_pairs, encode_pairs
 from emm.errors import CorruptionError, HistoryError
 from emm.layout import STATE_BYTES_MAX, Flag, RecordType
-from emm.state import Float32Array, Parameters, empty_state
+from emm.state import Parameters, empty_state
 from emm.storage.grouped_replay import GroupedReplay
 from emm.storage.names import list_memory, segment_name
 from emm.storage.pair_index import PairIndex
@@ -137,14 +137,6 @@ class History:
             if kept:
                 records.append(replace(record, payload=encode_pairs(record.type, batch.rows(kept))))
         return replace(logged, records=tuple(records)), place
-
-    def written_ranks(self, keys: Float32Array, values: Float32Array) -> list[int]:
-        """The rank at which each pair counts as written, for an unlearn that needs to know.
-
-        A pair given n times must have been written n times more often than it was unlearned. Raises `HistoryError`
-        for one that the journal does not hold, or that was decayed, forgotten or unlearned after it was written.
-        """
-        return self.pair_index().ranks(keys, values)
 
     def pair_index(self) -> PairIndex:
         """Every write, unlearn and forget of the journal; pairs from before a re-solve have its rank or more."""

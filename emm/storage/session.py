@@ -234,7 +234,7 @@ class Session:
         )
 
     def written_ranks(self, keys: Float32Array, values: Float32Array) -> list[int]:
-        """As `History.written_ranks`; the journal is read once, not for each call."""
+        """As `PairIndex.ranks`; the journal is read once, not for each call."""
         if self._pair_index is None or self._pair_index.lsn != self.lsn:
             self._pair_index = self.history().pair_index()
         return self._pair_index.ranks(keys, values)

@@ -256,23 +256,23 @@ def test_copies_at_two_ranks_are_each_taken_out_at_their_own(memory: emm.Memory)
     memory.expand(64, bare=True)
     memory.write(KEYS[:1], VALUES[:1])
     search = memory._session.history()
-    assert sorted(search.written_ranks(KEYS[[0, 0]], VALUES[[0, 0]])) == [32, 64]
-    assert search.written_ranks(KEYS[[0, 1]], VALUES[[0, 1]]) == [64, 32]
+    assert sorted(search.pair_index().ranks(KEYS[[0, 0]], VALUES[[0, 0]])) == [32, 64]
+    assert search.pair_index().ranks(KEYS[[0, 1]], VALUES[[0, 1]]) == [64, 32]
     memory.unlearn(KEYS[:1], VALUES[:1], rank=32)
-    assert memory._session.history().written_ranks(KEYS[:1], VALUES[:1]) == [64]
+    assert memory._session.history().pair_index().ranks(KEYS[:1], VALUES[:1]) == [64]
 
 
 def test_pairs_from_before_a_resolve_count_as_written_at_its_rank(memory: emm.Memory) -> None:
     memory.write(KEYS[:30], VALUES[:30])
     memory.expand(48)
-    assert memory._session.history().written_ranks(KEYS[:1], VALUES[:1]) == [48]
+    assert memory._session.history().pair_index().ranks(KEYS[:1], VALUES[:1]) == [48]
     memory.write(KEYS[30:40], VALUES[30:40])
-    assert memory._session.history().written_ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [48, 48]
+    assert memory._session.history().pair_index().ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [48, 48]
     memory.close()
     with emm.open(memory.url, "a") as again:
-        assert again._session.history().written_ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [48, 48]
+        assert again._session.history().pair_index().ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [48, 48]
         again.expand(64)
-        assert again._session.history().written_ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [64, 64]
+        assert again._session.history().pair_index().ranks(KEYS[[0, 35]], VALUES[[0, 35]]) == [64, 64]
 
 
 def test_pruned_journal_cannot_vouch_for_a_pair(memory: emm.Memory) -> None:

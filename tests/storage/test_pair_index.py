@@ -7,13 +7,14 @@ prune of the journal; each unlearn reads the journal again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import emm
+from emm.state import Float32Array
 from emm.testing.capacity import text_like_keys, unit_values
 from emm.vfs.local import LocalDirectory
 
@@ -47,15 +48,15 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def answers(memory: emm.Memory, rows: list[int]) -> list[object]:
     """What the session's index says of each pair, and what the journal read anew says: rank or the reason."""
 
-    def one(source: object, row: int) -> object:
+    def one(ranks: Callable[[Float32Array, Float32Array], list[int]], row: int) -> object:
         try:
-            return source.written_ranks(KEYS[[row]], VALUES[[row]])  # type: ignore[attr-defined]
+            return ranks(KEYS[[row]], VALUES[[row]])
         except emm.HistoryError as error:
             return str(error)
 
     session = memory._session
-    kept = [one(session, row) for row in rows]
-    assert kept == [one(session.history(), row) for row in rows]
+    kept = [one(session.written_ranks, row) for row in rows]
+    assert kept == [one(session.history().pair_index().ranks, row) for row in rows]
     return kept
 
 

@@ -39,7 +39,7 @@ def this_machine() -> Machine:
     """The machine this runs on."""
     level = f"{kernel.backend()} ({kernel.level()})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(_processor(), cores, level, np.__version__, platform.python_version(), _commit())
+    return Machine(_processor(), cores, level, np.__version__, platform.python_version(), commit("emm", "tools"))
 
 
 def _processor() -> str:
@@ -52,16 +52,17 @@ def _processor() -> str:
     return " ".join(names[0].replace("(R)", "").split()) if names else platform.machine() or "unknown processor"
 
 
-def _commit() -> str:
+def commit(*folders: str) -> str:
+    """The commit that is checked out, with a + where these folders of it were changed since; or "unknown"."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "unknown"
     try:
-        commit = _git(root, "rev-parse", "--short", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "emm", "tools")
+        found = _git(root, "rev-parse", "--short", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *folders)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return f"{commit}{'+' if changed else ''}"
+    return f"{found}{'+' if changed else ''}"
 
 
 def _git(root: Path, *arguments: str) -> str:

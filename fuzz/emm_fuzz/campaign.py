@@ -29,13 +29,15 @@ from pathlib import Path
 
 import numpy as np
 
+from emm_fuzz import REPOSITORY
 from emm_fuzz.enumeration import Enumeration, lived
 from emm_fuzz.equivalence import Situation, Workload
 from emm_fuzz.explore import report
+from emm_fuzz.jsonl import read_lines
 from emm_fuzz.model import OPERATIONS
 from emm_fuzz.pieces import Keys, Piece, plan, run_piece
 from emm_fuzz.record import Tally
-from emm_fuzz.results import REPOSITORY, Results, code_digest, line_of, read_lines
+from emm_fuzz.results import Results, code_digest, line_of
 from emm_fuzz.summary import summary
 
 WORKLOADS_A_TASK = 500

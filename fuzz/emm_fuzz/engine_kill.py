@@ -14,7 +14,6 @@ durations follow from the seed, the moments do not.
 from __future__ import annotations
 
 import argparse
-import itertools
 import multiprocessing
 import shutil
 import sys
@@ -33,6 +32,7 @@ from emm_fuzz.fork_server import KILLED, Line, Writers
 from emm_fuzz.kill import file_system, memory_folder
 from emm_fuzz.kill_judge import BrokenPromiseError
 from emm_fuzz.kill_tally import Tally
+from emm_fuzz.pace import Pace
 
 LINES_MAX: Final = 8  # that a writer may tell before it is killed
 DURATION_FIRST_S: Final = 10e-3
@@ -54,7 +54,7 @@ class EngineLife:
         self.notes = root / "notes"
         self.tally = Tally(lives=1)
         self.acknowledged = 0  # ingests
-        self._durations: dict[str, float] = {}
+        self.pace = Pace(DURATION_FIRST_S)
 
     def run(self) -> Tally:
         calm = self.path.with_name("undisturbed")
@@ -97,11 +97,11 @@ class EngineLife:
         while len(lines) < count and time.monotonic() < deadline and not self.writers.has_ended(pid):
             lines += self.writers.told(LOOK_SECONDS)
         last = lines[-1].text if lines else ""
-        time.sleep(float(self.random.random()) * OVERSHOOT * self._durations.get(last, DURATION_FIRST_S))
+        time.sleep(float(self.random.random()) * OVERSHOOT * self.pace.of(last))
         status = self.writers.kill(pid)
         lines += self.writers.told()
         self._count(status, lines)
-        self._learn(lines)
+        self.pace.learn(lines)
         before = self.acknowledged
         for line in lines:
             if line.text.startswith("!"):
@@ -119,19 +119,8 @@ class EngineLife:
             self.tally.finished += 1
             if status:
                 raise BrokenPromiseError(f"a writer ended by itself with {status}: {last}")
-        elif not last:
-            self.tally.early += 1
-        elif last == "done":
-            self.tally.at_rest += 1
         else:
-            self.tally.kills += 1
-            self.tally.phases["between" if last.startswith("=") else last] += 1
-
-    def _learn(self, lines: list[Line]) -> None:
-        for line, after in itertools.pairwise(lines):
-            took = (after.at_ns - line.at_ns) * 1e-9
-            usual = self._durations.get(line.text, took)
-            self._durations[line.text] = usual + 0.3 * (took - usual)
+            self.tally.count_kill(last, at_rest=("done",))
 
 
 # --- runs ----------------------------------------------------------------------------------------

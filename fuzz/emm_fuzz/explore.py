@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from emm_fuzz.crash_states import QUICK, Bounds
 from emm_fuzz.deterministic import deterministic
 from emm_fuzz.enumeration import enumeration_of
 from emm_fuzz.geometry import DEFAULT, GEOMETRIES
+from emm_fuzz.jsonl import append_line
 from emm_fuzz.judge import ViolationError
 from emm_fuzz.memo import remembered
 from emm_fuzz.record import Record, Tally
@@ -165,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to explore at random")
     parser.add_argument("--length", type=int, default=2, help="before that, all workloads up to this length")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jsonl", help="append the numbers of this run to a file")
+    parser.add_argument("--jsonl", type=Path, help="append the numbers of this run to a file")
     parser.add_argument("--replay", help="run one case, as a violation prints it")
     given = parser.parse_args(arguments)
     explorer = Explorer()
@@ -181,14 +182,13 @@ def main(arguments: list[str] | None = None) -> int:
     print(report(explorer.tally, seconds))
     print(f"{len(explorer.keys())} distinct states in first and second crashes together")
     if given.jsonl:
-        with open(given.jsonl, "a") as file:
-            run = {
-                "seed": given.seed,
-                "length": given.length,
-                "seconds": round(seconds, 1),
-                "together": len(explorer.keys()),
-            }
-            file.write(json.dumps(run | explorer.tally.to_dict(), sort_keys=True) + "\n")
+        run = {
+            "seed": given.seed,
+            "length": given.length,
+            "seconds": round(seconds, 1),
+            "together": len(explorer.keys()),
+        }
+        append_line(given.jsonl, run | explorer.tally.to_dict())
     return 1 if explorer.tally.violations else 0
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import sys
 import time
@@ -34,6 +33,7 @@ from emm_fuzz.anatomy import Anatomy
 from emm_fuzz.bursts import burst
 from emm_fuzz.damage import flip
 from emm_fuzz.examine import Examination, Examiner
+from emm_fuzz.jsonl import append_line, read_lines
 from emm_fuzz.specimens import Files, Specimen, closed
 
 PIECE_BITS = 1 << 14
@@ -142,10 +142,6 @@ def pieces(lines: list[dict[str, Any]], n_bits: int) -> Iterator[tuple[str, int,
             yield "flips", 0, range(first, min(first + PIECE_BITS, n_bits))
 
 
-def read_lines(path: Path | None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path is not None and path.exists() else []
-
-
 def well(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of this memory about ranges of flips without a violation."""
     ours = (line for line in lines if line["kind"] == "flips" and line["memory"] == closed().digest)
@@ -193,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if given.replay or given.replay_burst:
         return _replay(given.replay, given.replay_burst)
-    known = read_lines(given.jsonl)
+    known = read_lines(given.jsonl) if given.jsonl is not None else []
     anatomy = Anatomy(closed().files)
     tasks: list[tuple[str, int, Sequence[int]]]
     if given.bursts is not None:
@@ -221,9 +217,7 @@ def _run(tasks: list[tuple[str, int, Sequence[int]]], processes: int, path: Path
         for line in pool.imap_unordered(run_piece, tasks):
             lines.append(line)
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a") as file:
-                    file.write(json.dumps(line, sort_keys=True) + "\n")
+                append_line(path, line)
             done = sum(each["n"] for each in lines)
             left = (time.monotonic() - started) * (todo - done) / done
             print(f"{done} of {todo}, about {left / 60:.1f} minutes left", file=sys.stderr)

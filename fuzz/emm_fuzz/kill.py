@@ -14,28 +14,26 @@ then fall elsewhere than on a disk.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from emm.testing.machine import commit
 from emm_fuzz.fork_server import Writers
+from emm_fuzz.jsonl import Line, append_line, read_lines
 from emm_fuzz.kill_rounds import KillRounds
 from emm_fuzz.kill_tally import Tally
 
 PIECE_KILLS: Final = 500
 PIECES_PER_SEED: Final = 1_000_000
 IN_MEMORY: Final = Path("/dev/shm")
-
-Line = dict[str, Any]
 
 
 def memory_folder() -> Path:
@@ -52,14 +50,6 @@ def file_system(path: Path) -> str:
         if before.split()[2] == wanted:
             return after.split()[0]
     return "unknown"
-
-
-def commit() -> str:
-    """The commit under test, as far as git can say."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def piece(seed: int, kills: int, folder: str) -> tuple[Line, Tally]:
@@ -90,12 +80,12 @@ def pieces(seed: int, kills: int, done: list[Line]) -> Iterator[tuple[int, int]]
 
 def run(kills: int, seed: int, folder: Path, *, processes: int = 2, jsonl: Path | None = None) -> Tally:
     """A run in pieces, side by side; what all its pieces came to, also those that the file had already."""
-    done = [json.loads(line) for line in jsonl.read_text().splitlines()] if jsonl and jsonl.exists() else []
+    done = read_lines(jsonl) if jsonl is not None else []
     mine = [line for line in done if line["seed"] // PIECES_PER_SEED == seed]
     total = Tally()
     for line in mine:
         total.add(Tally.from_dict(line))
-    before, started, head = total.kills, time.monotonic(), commit()
+    before, started, head = total.kills, time.monotonic(), commit("emm", "fuzz")
     tasks = pieces(seed, kills, mine)
     running: set[Future[tuple[Line, Tally]]] = set()
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -107,9 +97,7 @@ def run(kills: int, seed: int, folder: Path, *, processes: int = 2, jsonl: Path 
             for line, tally in (future.result() for future in finished):
                 total.add(tally)
                 if jsonl is not None:
-                    jsonl.parent.mkdir(parents=True, exist_ok=True)
-                    with jsonl.open("a") as file:
-                        file.write(json.dumps({**line, "commit": head}, sort_keys=True) + "\n")
+                    append_line(jsonl, {**line, "commit": head})
                 _tell(total, kills, (total.kills - before) / (time.monotonic() - started))
         for future in running:  # after a fault: what else was found
             total.add(future.result()[1])

@@ -10,7 +10,6 @@ up to the machine. A fault names its seed and round, and what it found is copied
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -24,6 +23,7 @@ import emm
 from emm_fuzz.fork_server import KILLED, Line, Tell, Writers, plan_of
 from emm_fuzz.kill_judge import AT_REST, NO_MEMORY, Account, BrokenPromiseError, check_verdict, find, take_over
 from emm_fuzz.kill_tally import Tally
+from emm_fuzz.pace import Pace
 from emm_fuzz.workload import N_STAGES, Plan, begin, live, perform
 
 DELAY_MIN_S: Final = 20e-6
@@ -52,7 +52,7 @@ class KillRounds:
         self.account = Account()
         self.plan = Plan(0)
         self.url = ""
-        self._durations: dict[str, float] = {}
+        self.pace = Pace(DURATION_FIRST_S)
         self._next_life()
 
     def _next_life(self) -> None:
@@ -81,7 +81,7 @@ class KillRounds:
         lines = self._race() if number % 10 == 9 and before > NO_MEMORY else self._one()
         for line in lines:
             self.account.hear(line.text)
-        self._learn(lines)
+        self.pace.learn(lines)
         self.tally.acknowledged += self.account.acknowledged - before
         try:
             if self.account.faults:
@@ -111,7 +111,7 @@ class KillRounds:
         pid = self.writers.start(partial(start, self.url, self.plan))
         lines: list[Line] = []
         if act:
-            delay = share * self._durations.get(act, DURATION_FIRST_S)
+            delay = share * self.pace.of(act)
             deadline = time.monotonic() + WAIT_SECONDS_MAX
             while sum(line.text == act for line in lines) <= skip and (left := deadline - time.monotonic()) > 0:
                 lines += self.writers.told(left)
@@ -170,21 +170,8 @@ class KillRounds:
             self.tally.finished += last == "done"
             if status:
                 self.account.faults.append(f"a writer ended by itself with {status}")
-        elif not last:
-            self.tally.early += 1
-        elif last in AT_REST:
-            self.tally.at_rest += 1
         else:
-            self.tally.kills += 1
-            self.tally.phases["between" if last.startswith("=") else last] += 1
-
-    def _learn(self, lines: list[Line]) -> None:
-        """How long acts take here, from those that ended."""
-        for line, after in itertools.pairwise(lines):
-            if line.pid == after.pid and not line.text.startswith("="):
-                took = (after.at_ns - line.at_ns) * 1e-9
-                usual = self._durations.get(line.text, took)
-                self._durations[line.text] = usual + 0.2 * (took - usual)
+            self.tally.count_kill(last, AT_REST)
 
     # --- what is left ----------------------------------------------------------------------------
 

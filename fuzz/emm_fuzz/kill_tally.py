@@ -7,6 +7,7 @@ at work: after it told its first act, before it told that it was done or at rest
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -34,6 +35,16 @@ class Tally:
     lives: int = 0  # memories made
     phases: Counter[str] = field(default_factory=Counter)  # what writers at work were doing when they were killed
     faults: list[str] = field(default_factory=list)
+
+    def count_kill(self, last: str, at_rest: Collection[str]) -> None:
+        """A writer that SIGKILL found alive, by the last that it told."""
+        if not last:
+            self.early += 1
+        elif last in at_rest:
+            self.at_rest += 1
+        else:
+            self.kills += 1
+            self.phases["between" if last.startswith("=") else last] += 1
 
     def add(self, other: Tally) -> None:
         for each in fields(self):

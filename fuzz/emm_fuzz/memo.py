@@ -18,7 +18,7 @@ from unittest import mock
 
 from emm.codec.journal import JournalRecord, decode_segment_header
 from emm.codec.pairs import PairBatch
-from emm.errors import EmmError, MissingError, TruncatedError
+from emm.errors import EmmError, MissingError
 from emm.layout import RecordType
 from emm.state import Float32Array, MatrixState
 from emm.storage import grouped_replay, recovery, segment_file
@@ -30,7 +30,6 @@ from emm.testing.frozen import FrozenDirectory
 from emm.verify import memory as verify_memory
 from emm.verify.finding import Finding
 from emm.verify.snapshot import SnapshotCheck
-from emm.vfs.names import check_range
 from emm.vfs.protocol import Directory
 
 CANDIDATES_MAX = 64  # different records remembered at one place of a segment
@@ -44,20 +43,6 @@ class ImageDirectory(FrozenDirectory):
         if data is None:
             raise MissingError("no such file or directory", file=f"{self._url}/{name}")
         return data
-
-    def list(self) -> list[str]:
-        if self._files is None:
-            raise MissingError("no such file or directory", file=self._url)
-        return sorted(self._files)
-
-    def read_at(self, name: str, offset: int, length: int) -> bytes:
-        check_range(offset, length)
-        data = self._data(name)
-        if length and offset + length > len(data):
-            raise TruncatedError(
-                "the file ends inside the bytes asked for", file=f"{self._url}/{name}", offset=offset, expected=length
-            )
-        return bytes(data[offset : offset + length])
 
 
 class _Checked:

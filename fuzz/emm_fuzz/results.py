@@ -1,33 +1,29 @@
 """The record of campaigns: one line a piece in a JSONL file, the states themselves in a cache beside the repository.
 
 Purpose: numbers that survive a kill, and a count of distinct states that is exact across pieces and processes.
-Invariants: a piece's states are on disk before its line is; half a line at the end of the file (a killed campaign) is
-taken away before the next is written; `new` of a line counts the states that no piece before it had, so the sum of
-`new` over the lines of one code is the number of distinct states, with or without the cache; lines of other code are
-kept and never mixed in.
+Invariants: a piece's states are on disk before its line is; `new` of a line counts the states that no piece before it
+had, so the sum of `new` over the lines of one code is the number of distinct states, with or without the cache; lines
+of other code are kept and never mixed in.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import emm
+from emm.testing.machine import commit
+from emm_fuzz import REPOSITORY
+from emm_fuzz.jsonl import Line, append_line, read_lines
 from emm_fuzz.pieces import Keys, Piece
 from emm_fuzz.record import Tally
 
-Line = dict[str, Any]
-
-REPOSITORY = Path(__file__).parents[2]
 _PACKAGES = {"emm": Path(emm.__file__).parent, "emm_fuzz": Path(__file__).parent}
 
 
@@ -68,37 +64,6 @@ def _imports(source: bytes) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{each.name}" for each in node.names)
-
-
-def commit() -> str:
-    """What git says: the commit, with a plus when the sources were changed since."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "emm", "fuzz") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def read_lines(path: Path) -> list[Line]:
-    """All whole lines of a JSONL file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-def append_line(path: Path, line: Line) -> None:
-    """Add a line, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def line_of(piece: Piece, tally: Tally, keys: Keys, seconds: float) -> Line:
@@ -144,7 +109,7 @@ class Results:
     def __init__(self, path: Path, cache: Path, code: str) -> None:
         self.path = path
         self.code = code
-        self._commit = commit()  # at the start: what is committed while a campaign runs takes no part in it
+        self._commit = commit("emm", "fuzz")  # at the start: what is committed later takes no part in it
         self.lines = [line for line in read_lines(path) if line["code"] == code]
         self._cache = _Cache(cache / code)
         self._keys: Keys = np.empty(0, np.uint64)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 
 from emm_fuzz.geometry import DEFAULT
-from emm_fuzz.results import Line, by_code
+from emm_fuzz.jsonl import Line
+from emm_fuzz.results import by_code
 
 _STATES = (
     ("raw", "raw states"),

@@ -7,13 +7,14 @@ the source, so that it must be planted anew; or when the record of which ordinar
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 
 import pytest
 
+from emm_fuzz import REPOSITORY
+from emm_fuzz.jsonl import read_lines
 from emm_fuzz.mutants.__main__ import kill, table
-from emm_fuzz.mutants.copies import ROOT, Copy, probed_module
+from emm_fuzz.mutants.copies import Copy, probed_module
 from emm_fuzz.mutants.every import MUTANTS, RECORD
 from emm_fuzz.mutants.outside import Map, look, probe_of
 from emm_fuzz.mutants.patching import Patch, function_of, patched, patched_module, planted
@@ -53,7 +54,7 @@ def test_mutants_are_many_small_and_each_one_bug() -> None:
 
 def test_the_record_of_the_tests_outside_is_about_these_mutants() -> None:
     """Red when a mutant was changed or added and `python -m emm_fuzz.mutants.outside --jsonl` was not run since."""
-    records = [json.loads(line) for line in RECORD.read_text().splitlines()]
+    records = read_lines(RECORD)
     assert [each["mutant"] for each in records] == [each.name for each in MUTANTS]
     for each in records:
         mutant = BY_NAME[each["mutant"]]
@@ -69,13 +70,13 @@ def test_tests_that_are_said_to_see_a_mutant_exist() -> None:
         if each.also_seen_by:
             file, _, rest = each.also_seen_by.partition("::")
             name = rest.rpartition("::")[2].partition("[")[0]
-            inherited = ROOT / "emm" / "testing" / "vfs_contract.py"
-            assert any(f"def {name}(" in path.read_text() for path in (ROOT / file, inherited)), each.also_seen_by
+            inherited = REPOSITORY / "emm" / "testing" / "vfs_contract.py"
+            assert any(f"def {name}(" in path.read_text() for path in (REPOSITORY / file, inherited)), each.also_seen_by
 
 
 def test_the_page_names_every_mutant_and_its_killer() -> None:
     """Red when docs/durability.md is out of date: `python -m emm_fuzz.mutants --markdown` prints its table."""
-    page = (ROOT / "docs" / "durability.md").read_text().splitlines()
+    page = (REPOSITORY / "docs" / "durability.md").read_text().splitlines()
     first = page.index(next(table(MUTANTS)))
     assert page[first : first + 2 + len(MUTANTS)] == list(table(MUTANTS))
 
@@ -123,7 +124,7 @@ def test_the_copy_gets_the_same_bug_and_its_probe_stands_before_it() -> None:
     for mutant in MUTANTS:
         for module in {each.module for each in mutant.patches}:
             here = [each for each in mutant.patches if each.module == module]
-            file = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()
+            file = REPOSITORY.joinpath(*module.split(".")).with_suffix(".py").read_text()
             assert ast.dump(ast.parse(patched_module(file, here))) != ast.dump(ast.parse(file))
             probed = probed_module(file, module, [(mutant.name, each) for each in here], functions=False)
             assert probed.count(f"_emm_reached('{mutant.name}')") >= len(here)

@@ -18,11 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import emm_fuzz
+from emm_fuzz import REPOSITORY
 from emm_fuzz.mutants.patching import Function, Patch, function_in, patched_module, place_of, source_in
 from emm_fuzz.mutants.selection import NUMBER, PLAN
 
-ROOT: Final = Path(emm_fuzz.__file__).resolve().parents[2]
 LEFT_OUT: Final = (".venv", ".git", "build", "dist", ".*_cache", ".hypothesis", "__pycache__", "demo-archive")
 LOG: Final = "EMM_MUTANTS_LOG"
 PROBED: Final = "emm/**/*.py"
@@ -52,7 +51,7 @@ class Copy:
         self._scratch = scratch
         scratch.chmod(0o711)  # a test gives its rights away, and its probes must still get through
         self.tree = scratch / "tree"
-        shutil.copytree(ROOT, self.tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        shutil.copytree(REPOSITORY, self.tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
         self._time = 1_000_000_000
 
     def file_of(self, module: str) -> Path:

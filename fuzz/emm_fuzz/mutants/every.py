@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
+from emm_fuzz import REPOSITORY
+from emm_fuzz.jsonl import read_lines
 from emm_fuzz.mutants.checksums import CHECKSUMS
-from emm_fuzz.mutants.copies import ROOT
 from emm_fuzz.mutants.failing import FAILING
 from emm_fuzz.mutants.ordering import ORDERING
 from emm_fuzz.mutants.planting import Mutant
@@ -17,13 +17,12 @@ from emm_fuzz.mutants.replaying import REPLAYING
 from emm_fuzz.mutants.snapshots import SNAPSHOTS
 from emm_fuzz.mutants.syncing import SYNCING
 
-RECORD: Final = ROOT / "docs" / "durability" / "mutants.jsonl"  # written by `emm_fuzz.mutants.outside`
+RECORD: Final = REPOSITORY / "docs" / "durability" / "mutants.jsonl"  # written by `emm_fuzz.mutants.outside`
 
 
 def _seen_by() -> dict[tuple[str, str], str]:
     """(name, hash) of a mutant → the test that sees it."""
-    lines = map(json.loads, RECORD.read_text().splitlines() if RECORD.exists() else ())
-    return {(each["mutant"], each["hash"]): each["seen_by"] or "" for each in lines}
+    return {(each["mutant"], each["hash"]): each["seen_by"] or "" for each in read_lines(RECORD)}
 
 
 _SEEN_BY: Final = _seen_by()

@@ -16,7 +16,6 @@ import argparse
 import datetime
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,11 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from emm_fuzz.mutants.copies import ROOT, Copy
+from emm.testing.machine import commit
+from emm_fuzz import REPOSITORY
+from emm_fuzz.jsonl import read_lines
+from emm_fuzz.mutants.copies import Copy
 from emm_fuzz.mutants.every import MUTANTS
 from emm_fuzz.mutants.planting import Mutant
 
-MAP: Final = ROOT / "build" / "mutants-outside.json"
+MAP: Final = REPOSITORY / "build" / "mutants-outside.json"
 READ_THE_SOURCE: Final = ("tests/test_architecture.py",)  # such a test sees words, not a bug
 SECONDS_SPARE: Final = 600.0  # a run that takes longer than that, and than the tests took by so much, hangs
 SLOWNESS: Final = 20.0
@@ -83,9 +85,9 @@ def hash_of_sources() -> str:
     """Of the library, the engine, the commands, and every test outside the fuzz group."""
     found = hashlib.sha256()
     for folder in ("emm", "engine", "tools", "tests", "spec"):
-        for path in sorted(ROOT.joinpath(folder).rglob("*.py")):
+        for path in sorted(REPOSITORY.joinpath(folder).rglob("*.py")):
             if "tests/fuzz/" not in str(path):
-                found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+                found.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 
@@ -124,7 +126,7 @@ class Seen:
             "seen_by": self.by,
             "why": self.why,
             "seconds": self.seconds,
-            "commit": commit(),
+            "commit": commit("emm", "tests"),
             "date": datetime.date.today().isoformat(),
         }
 
@@ -156,20 +158,9 @@ def _first_failure(copy: Copy, tests: list[str], limit: float) -> tuple[str | No
     return next(((each, found["why"]) for each, found in report.items() if found["outcome"] == "failed"), (None, ""))
 
 
-def commit() -> str:
-    """The commit that is checked out, with a + when files of the library differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + (
-        "+" if git("status", "--porcelain", "emm", "tests", ":!tests/fuzz") else ""
-    )
-
-
 def write_record(path: Path, found: Seen) -> None:
     """Put the outcome in the place of an older one of the same mutant; lines stay in the order of the mutants."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = read_lines(path)
     records = {each["mutant"]: each for each in lines} | {found.mutant.name: found.record()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(records[each.name]) + "\n" for each in MUTANTS if each.name in records))
@@ -183,9 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stale", action="store_true", help="leave out mutants whose outcome in --jsonl is theirs")
     given = parser.parse_args(arguments)
     chosen = [each for each in MUTANTS if not given.names or each.name in given.names]
-    if given.stale and given.jsonl is not None and given.jsonl.exists():
-        lines = map(json.loads, given.jsonl.read_text().splitlines())
-        recorded = {(each["mutant"], each["hash"]) for each in lines}
+    if given.stale and given.jsonl is not None:
+        recorded = {(each["mutant"], each["hash"]) for each in read_lines(given.jsonl)}
         chosen = [each for each in chosen if (each.name, each.hash) not in recorded]
     outcomes: list[Seen] = []
     with tempfile.TemporaryDirectory(prefix="emm-mutants-") as scratch:

@@ -26,7 +26,7 @@ BUDGETS_S: dict[str, float] = {
     "verify": 90,
     "engine": 60,
     "tools": 120,
-    "fuzz": 330,
+    "fuzz": 240,  # two minutes when two workers share it
     "spec": 90,
 }
 BUDGET_OTHER_S = 20.0

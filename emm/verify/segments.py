@@ -74,7 +74,8 @@ class SegmentScan:
             boundary = stated.first_lsn if stated is not None else None
             adjacent = stated is not None and stated.segment == segment.number + 1
             previous_bytes = stated.previous_bytes if stated is not None and adjacent else 0
-            if reader is None and segment.header_error is not None and self.uuid is not None:
+            damaged = segment.header_error is not None and segment.header_error.rule != "N-2"  # else it is another's
+            if reader is None and damaged and self.uuid is not None:
                 reader = self._rebuild(segment, self.uuid)
             if reader is not None:
                 self._read(segment, reader, boundary, previous_bytes, interest)

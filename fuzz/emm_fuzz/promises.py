@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from emm.codec.journal import SegmentHeader, decode_record
@@ -47,7 +47,7 @@ class Promises:
         self._last = specimen.state
         self._tried: dict[tuple[str, str], str | None] = {}  # repairs that use unchanged files alone
 
-    def broken(self, files: Files, findings: Iterable[Finding]) -> str | None:
+    def broken(self, files: Files, findings: Collection[Finding]) -> str | None:
         """What does not hold of the repairs that the findings name, or None."""
         by_file: dict[str, list[str | None]] = defaultdict(list)
         for each in findings:
@@ -61,31 +61,32 @@ class Promises:
             if len(inside) == len(repairs) and helped[file] != self._whole[file]:
                 return f"repairs of {file} ({'; '.join(inside)}) do not give it back"
         for file, repairs in by_file.items():
+            blamed = _blamed(findings, file)
             for repair in repairs:
                 if repair is None or is_inside_the_file(repair):
                     continue
-                reason = self._try_once(helped, file, repair)
+                reason = self._try_once(helped, file, repair, blamed)
                 if reason is not None:
                     return f"repair of {file} ({repair}): {reason}"
         return None
 
-    def _try_once(self, files: Files, file: str, repair: str) -> str | None:
+    def _try_once(self, files: Files, file: str, repair: str, blamed: Collection[int]) -> str | None:
         """The answer is kept when the repair reads nothing that was damaged."""
         only_one = all(files.get(name) is data for name, data in self._whole.items() if name != file)
         elsewhere = file.endswith(SNAPSHOT_SUFFIX) or _CONTAINS.fullmatch(repair) is not None
         if not (only_one and elsewhere):
-            return self._try(files, file, repair)
+            return self._try(files, file, repair, blamed)
         if (file, repair) not in self._tried:
-            self._tried[file, repair] = self._try(files, file, repair)
+            self._tried[file, repair] = self._try(files, file, repair, blamed)
         return self._tried[file, repair]
 
-    def _try(self, files: Files, file: str, repair: str) -> str | None:
+    def _try(self, files: Files, file: str, repair: str, blamed: Collection[int]) -> str | None:
         parsed = parse_name(file)
         assert parsed is not None
         directory, number = DamagedDirectory(files), parsed[1]
         try:
             if repair == NOTHING_TOUCHED:
-                return self._nothing_is_touched(directory, number)
+                return self._nothing_is_touched(directory, number, blamed)
             if repair == _HEADER:
                 return self._header_follows(directory, file, number)
             if match := _CONTAINS.fullmatch(repair):
@@ -106,10 +107,12 @@ class Promises:
 
     # --- one repair each --------------------------------------------------------------------------
 
-    def _nothing_is_touched(self, directory: DamagedDirectory, number: int) -> str | None:
-        """Every live commit of the segment is still read from it."""
-        whole = [_content(each) for each in live_commits(DamagedDirectory(self._whole)) if each.segment == number]
-        found = [_content(each) for each in live_commits(directory) if each.segment == number]
+    def _nothing_is_touched(self, directory: DamagedDirectory, number: int, blamed: Collection[int]) -> str | None:
+        """Every live commit of the segment is still read from it, but for those that another finding blames."""
+        whole, found = (
+            [_content(each) for each in live_commits(where) if each.segment == number and each.lsn not in blamed]
+            for where in (DamagedDirectory(self._whole), directory)
+        )
         return None if found == whole else f"of {len(whole)} commits {len(found)} are left"
 
     def _header_follows(self, directory: DamagedDirectory, file: str, number: int) -> str | None:
@@ -165,6 +168,16 @@ class Promises:
         if lsn < lsn_promised:
             return f"it ends at commit {lsn}"
         return None if self._states.get(lsn) == digest else f"its state at commit {lsn} was never acknowledged"
+
+
+def _blamed(findings: Iterable[Finding], file: str) -> frozenset[int]:
+    """LSNs of single commits of the file that are said to be damaged, and not only to be left out."""
+    ranges = [
+        each.lsns
+        for each in findings
+        if each.severity is Severity.DAMAGE and (each.file or "").endswith(file) and each.repair != NOTHING_TOUCHED
+    ]
+    return frozenset(each[0] for each in ranges if each is not None and each[0] == each[1])
 
 
 def live_commits(directory: DamagedDirectory) -> Iterator[LoggedCommit]:

@@ -137,7 +137,7 @@ def _continuity(made: Recipes) -> None:
         also=("R-5", "R-6", "L-5"),
     )
     swapped = life.bytes() | {WAL_1: second, WAL_2: bytes(life.files[WAL_1])}
-    bad("swapped-segments", "two segments have changed names", swapped, WAL_1, "N-2", "wrong-name", "commits-missing")
+    bad("swapped-segments", "two segments have changed names", swapped, WAL_1, "N-2", "wrong-name")
     copied = life.replaced(WAL_2, bytes(life.files[WAL_1]))
     bad("segment-twice", "the first segment again under the second name", copied, WAL_2, "N-2", "wrong-name")
     other = Life(uuid=OTHER_UUID).write().write().seal().write().seal()

@@ -136,7 +136,7 @@ def test_edits_with_the_chain_made_right_contradict_the_snapshots() -> None:
 
 
 @pytest.mark.parametrize("what", ["moved", "edited"])
-@pytest.mark.parametrize("key", ["closed", "killed"])
+@pytest.mark.parametrize("key", ["closed", "killed", "taken-over"])
 def test_every_repair_that_is_named_works(key: str, what: str) -> None:
     """Found by this harness: of a segment under another one's name, or with another `first_lsn`, verify says "leave the
     bytes out: no commit that counts is touched", while the commits that belong there are gone.

@@ -19,7 +19,7 @@ from setuptools.build_meta import (  # noqa: F401 - the hooks that need nothing 
     prepare_metadata_for_build_wheel,
 )
 
-HEADER = Path("emm/kernel/emm_kernel.h")
+HEADER = Path("emm/kernel/c/emm_kernel.h")
 OUTPUT = Path("emm/kernel/_native.c")
 
 

@@ -1,13 +1,16 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
+# make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks/kernel.json (ARGS="--statistic minimum")
+# make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
+# make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [ROUNDS=n]    the kill harness and the crash explorer, longer than the tests run them
 # make fuzz-campaign HOURS=n  crash states for hours, resumable, into docs/durability/results.jsonl
 # make clean              removes what the others made
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test bench fuzz fuzz-campaign clean
+.PHONY: demo test bench bench-kernel sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -21,6 +24,21 @@ bench:
 	@sh tools/venv.sh demo
 	@.venv/bin/emm bench capacity
 	@.venv/bin/emm bench heldout --machine
+
+# Libraries choose their own kernels: a variable that forces an older one would slow NumPy and flatter us.
+bench-kernel:
+	@sh tools/venv.sh demo,bench
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE .venv/bin/python -m emm.testing.kernel_bench \
+		--json docs/benchmarks/kernel.json $(ARGS)
+
+sanitize:
+	@sh tools/venv.sh demo,test
+	@sh tools/kernel_variant.sh sanitize
+	@sh tools/kernel_variant.sh threads
+
+neon:
+	@sh tools/venv.sh demo,test
+	@sh tools/kernel_variant.sh neon
 
 fuzz:
 	@sh tools/venv.sh demo,test

@@ -19,7 +19,7 @@ from emm.kernel.measures import (
 )
 from emm.kernel.merge import check_mergeable, merge
 from emm.kernel.projection import check_parameters
-from emm.kernel.threads import threads, use_threads
+from emm.kernel.thread_count import threads, use_threads
 
 __all__ = [
     "backend",

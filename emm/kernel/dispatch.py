@@ -1,9 +1,10 @@
 """The kernel's face: validated operations on states, carried out by the best backend there is.
 
 Purpose: one place checks arguments (so a backend may trust them), chooses the backend once and says
-so when the compiled one is absent. `EMM_KERNEL` = auto | reference | portable | avx2 | avx512 | neon forces
-one; `EMM_THREADS` and `use_threads` say how many threads it may use. Invariants: every backend gives the same bits (tests/kernel holds them to it); an operation that
-raises leaves the state as it was, to the bit.
+so when the compiled one is absent. `EMM_KERNEL` = auto | reference | portable | avx2 | avx512 | neon
+forces one; `EMM_THREADS` and `use_threads` say how many threads it may use. Invariants: every backend
+gives the same bits (tests/kernel holds them to it); an operation that raises leaves the state as it was,
+to the bit.
 """
 
 from __future__ import annotations
@@ -151,11 +152,11 @@ def project(keys: npt.ArrayLike, parameters: Parameters) -> Float32Array:
         x = np.zeros((rows.shape[0], parameters.rank), np.float32)
         x[:, : parameters.key_dim] = rows
         return x
-    x = active().transform(rows, plan(parameters.key_dim, parameters.seed), parameters.rank)
-    if isinstance(x, int):
-        _bounded("keys", rows[x:], FLOAT32_MAX, x)
+    found = active().transform(rows, plan(parameters.key_dim, parameters.seed), parameters.rank)
+    if isinstance(found, int):
+        _bounded("keys", rows[found:], FLOAT32_MAX, found)
         raise AssertionError("the kernel refused a row that is finite")
-    return x
+    return found
 
 
 def write(

@@ -19,16 +19,17 @@ import numpy.typing as npt
 from emm.kernel._native import ffi, lib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from emm.kernel.checks import Refusal, Refused
 from emm.kernel.projection import Plan
-from emm.kernel.room import BYTES, FLOATS, Room
-from emm.kernel.threads import threads
+from emm.kernel.room import BYTES, FLOATS, room
+from emm.kernel.thread_count import threads
 from emm.layout import DEFERRED_MAX, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Rule
-from emm.state import Float32Array, GainState, MatrixState
+from emm.state import Float32Array, GainState, MatrixState, aligned_copy, aligned_empty
+
+from_buffer, NULL = ffi.from_buffer, ffi.NULL
 
 SELF_TEST = 0x8A73D8BE66923C4A  # what emm_self_test.c digests to; tests/kernel computes it with the reference
 
 _LEVELS = ("portable", "avx2", "avx512", "neon")
 _FLOAT32 = np.dtype(np.float32)
-_room = Room()
 
 
 @lru_cache(maxsize=1)
@@ -82,7 +83,7 @@ class Native:
             ffi.from_buffer("int32_t[]", plan.order),
             float(plan.scale),
             rank,
-            _room.work(plan.padded),
+            room().work(plan.padded),
             ffi.from_buffer(FLOATS, x),
         )
         return x if outside < 0 else int(outside)
@@ -90,36 +91,40 @@ class Native:
     # --- recall -----------------------------------------------------------------------------------
 
     def recall(self, matrix: Float32Array, x: Float32Array) -> Float32Array:
-        dim, rank = matrix.shape
-        n = x.shape[0]
+        (dim, rank), n, count = matrix.shape, x.shape[0], threads()
         out = np.empty((n, dim), _FLOAT32)
-        count = threads()
-        work = _room.work(lib.emm_recall_floats(rank, count)) if n > 2 else ffi.NULL
-        self._recall(_floats(matrix), dim, rank, x, n, out, work, count)
+        mine = room()
+        work = mine.work(lib.emm_recall_floats(rank, count)) if n > 2 else ffi.NULL
+        outcome = mine.outcome
+        if lib.emm_recall(self._level, count, _floats(matrix), dim, rank, _floats(x), n, _floats(out), work, outcome):
+            raise _refused(outcome)
         return out
 
     def recall_one(self, state: MatrixState, x: npt.ArrayLike) -> Float32Array | None:
         """`recall` for one query just as a caller gave it; None where it is not the plain case."""
-        rank = state.parameters.rank
-        if not (type(x) is np.ndarray and x.dtype is _FLOAT32 and (x.shape == (rank,) or x.shape == (1, rank))):
+        parameters = state.parameters
+        dim, rank = parameters.dim, parameters.rank
+        if type(x) is not np.ndarray or x.dtype is not _FLOAT32:
             return None
-        flags = x.flags
-        if not (flags.carray or (flags.c_contiguous and flags.aligned)):
+        shape = x.shape
+        if (shape != (rank,) and shape != (1, rank)) or not _plain(x):
             return None
-        matrix = _room.matrix_of(state)
-        dim = state.parameters.dim
-        out = np.empty((1, dim), _FLOAT32)
-        self._recall(matrix, dim, rank, x, 1, out, ffi.NULL, threads())
+        mine = room()
+        out: Float32Array = np.empty((1, dim), dtype=np.float32)
+        if lib.emm_recall(
+            self._level,
+            threads(),
+            mine.matrix_of(state),
+            dim,
+            rank,
+            from_buffer(FLOATS, x),
+            1,
+            from_buffer(FLOATS, out),
+            NULL,
+            mine.outcome,
+        ):
+            raise _refused(mine.outcome)
         return out
-
-    def _recall(
-        self, matrix: Any, dim: int, rank: int, x: Float32Array, n: int, out: Float32Array, work: Any, count: int
-    ) -> None:
-        outcome = _room.outcome
-        queries, answers = ffi.from_buffer(FLOATS, x), ffi.from_buffer(FLOATS, out)
-        lib.emm_recall(self._level, count, matrix, dim, rank, queries, n, answers, work, outcome)
-        if outcome.reason:
-            raise _refused(outcome)
 
     # --- writes -----------------------------------------------------------------------------------
 
@@ -127,23 +132,17 @@ class Native:
         self, state: MatrixState, x: npt.ArrayLike, values: npt.ArrayLike, decay: object, gate: object
     ) -> Float32Array | None:
         """`dispatch.write` for one pair just as a caller gave it; None where it is not the plain case."""
-        parameters = state.parameters
-        rank, dim = parameters.rank, parameters.dim
-        if not (
-            type(x) is np.ndarray
-            and type(values) is np.ndarray
-            and x.dtype is _FLOAT32
-            and values.dtype is _FLOAT32
-            and (x.shape == (1, rank) or x.shape == (rank,))
-            and (values.shape == (1, dim) or values.shape == (dim,))
-        ):
-            return None
-        flags, others = x.flags, values.flags
-        if not (flags.carray or (flags.c_contiguous and flags.aligned)):
-            return None
-        if not (others.carray or (others.c_contiguous and others.aligned)):
+        if type(x) is not np.ndarray or type(values) is not np.ndarray:
             return None
         if type(decay) is not float or type(gate) is not float:
+            return None
+        parameters = state.parameters
+        shape, others = x.shape, values.shape
+        if (shape != (parameters.rank,) and shape != (1, parameters.rank)) or (
+            others != (parameters.dim,) and others != (1, parameters.dim)
+        ):
+            return None
+        if x.dtype is not _FLOAT32 or values.dtype is not _FLOAT32 or not (_plain(x) and _plain(values)):
             return None
         if decay != 1.0 and not 0.0 < (decay := _rounded(decay)) <= 1.0:
             return None
@@ -151,44 +150,46 @@ class Native:
             top = 1.0 if parameters.rule is Rule.GATED_DELTA else WRITE_GATE_MAX
             if not WRITE_GATE_MIN <= (gate := _rounded(gate)) <= top:
                 return None
-        try:
-            return self._one(state, x, values, decay, gate)
-        except BufferError:
-            return None  # a mapped matrix, which `dispatch` refuses
+        if not state.matrix.flags.writeable:
+            return None  # `dispatch` refuses it
+        return self._one(state, x, values, decay, gate)
 
     def _one(
-        self, state: MatrixState, x: Float32Array, values: Float32Array, decay: Any, gate: Any
+        self, state: MatrixState, x: Float32Array, values: Float32Array, decay: float, gate: float
     ) -> Float32Array | None:
-        """One pair; None when only a batch with its undo can tell whether M stays finite."""
-        room, parameters, gain = _room, state.parameters, state.gain
-        matrix = room.matrix_of(state, writable=True)
-        outcome, scalars = room.outcome, room.scalars
-        pbar = u = folded = ffi.NULL
+        """One pair into a matrix that may be written; None when only a batch can tell whether M stays finite."""
+        mine, parameters, gain = room(), state.parameters, state.gain
+        rule, dim, rank = parameters.rule, parameters.dim, parameters.rank
+        scalars, outcome = mine.scalars, mine.outcome
+        pbar = u = folded = NULL
+        prior = 0.0
         fresh: Float32Array | None = None
-        assert (gain is not None) == (parameters.rule is Rule.PRECONDITIONED), "gain belongs to rule 2"
+        assert (gain is not None) == (rule is Rule.PRECONDITIONED), "gain belongs to rule 2"
         if gain is not None:
-            pbar, u = room.gain_of(gain, parameters.rank)
+            pbar, u = mine.gain_of(gain, rank)
+            prior = mine.prior(parameters.ridge)
+            count = gain.count
             scalars.scale, scalars.leak, scalars.gram_trace = gain.scale, gain.leak, gain.gram_trace
-            scalars.count, scalars.signs = gain.count, gain.signs
-            if gain.count == DEFERRED_MAX - 1:
-                fresh = np.empty_like(gain.pbar)
-                folded = ffi.from_buffer(FLOATS, fresh)
+            scalars.count, scalars.signs = count, gain.signs
+            if count == DEFERRED_MAX - 1:
+                fresh = aligned_empty(rank, rank)
+                folded = from_buffer(FLOATS, fresh)
         status = lib.emm_write_one(
             self._level,
-            parameters.rule,
-            parameters.dim,
-            parameters.rank,
-            matrix,
-            ffi.from_buffer(FLOATS, x),
-            ffi.from_buffer(FLOATS, values),
+            rule,
+            dim,
+            rank,
+            mine.matrix_of(state),
+            from_buffer(FLOATS, x),
+            from_buffer(FLOATS, values),
             decay,
             gate,
-            room.prior(parameters.ridge),
+            prior,
             pbar,
             folded,
             u,
             scalars,
-            room.single_work(parameters.dim, parameters.rank),
+            mine.work_address if mine.single == (dim, rank) else mine.single_work(dim, rank),
             outcome,
         )
         if status:
@@ -196,10 +197,12 @@ class Native:
                 return None
             raise _refused(outcome)
         if gain is not None:
-            if fresh is not None and scalars.count == 0:
+            gain.count = now = scalars.count
+            gain.gram_trace = scalars.gram_trace
+            if now == 0 and fresh is not None:
                 gain.pbar = fresh
-            gain.count, gain.signs = scalars.count, scalars.signs
-            gain.scale, gain.leak, gain.gram_trace = scalars.scale, scalars.leak, scalars.gram_trace
+            if decay != 1.0 or gate < 0.0 or now == 0:
+                gain.signs, gain.scale, gain.leak = scalars.signs, scalars.scale, scalars.leak
         if decay != 1.0:
             state.flags |= Flag.DECAYED
         surprise = np.empty(1, _FLOAT32)
@@ -210,14 +213,14 @@ class Native:
         self, state: MatrixState, x: Float32Array, values: Float32Array, decay: Float32Array, gate: Float32Array
     ) -> Float32Array:
         n = x.shape[0]
-        if n == 1:
+        if n == 1 and state.matrix.flags.writeable:
             done = self._one(state, x, values, float(decay[0]), float(gate[0]))
             if done is not None:
                 return done
         matrix, gain, parameters = state.matrix, state.gain, state.parameters
         if np.may_share_memory(x, matrix) or np.may_share_memory(values, matrix):
             x, values = x.copy(), values.copy()
-        batch = ffi.new("emm_batch *")
+        mine, batch = room(), ffi.new("emm_batch *")
         batch.rule, batch.dim, batch.rank, batch.n = parameters.rule, parameters.dim, parameters.rank, n
         batch.matrix = ffi.from_buffer(FLOATS, matrix, require_writable=True)  # else C would write into a mapped file
         held: list[Any] = [_floats(x), _floats(values), _floats(decay), _floats(gate)]
@@ -225,21 +228,21 @@ class Native:
         fresh: Float32Array | None = None
         u: Float32Array | None = None
         if gain is not None:
-            u = gain.u.copy()
-            batch.prior = _room.prior(parameters.ridge)
+            u = aligned_copy(gain.u)
+            batch.prior = mine.prior(parameters.ridge)
             _set_scalars(batch.scalars, gain)
             held += [pbar := _floats(gain.pbar), rows := _floats(u)]
             batch.pbar, batch.u = pbar, rows
             if gain.count + n >= DEFERRED_MAX:
-                fresh = np.empty_like(gain.pbar)
+                fresh = aligned_empty(*gain.pbar.shape)
                 held.append(folded := _floats(fresh))
                 batch.pbar_folded = folded
         count = threads()
         undo, squares = np.empty_like(matrix), np.zeros(n, np.float64)  # `undo` costs nothing until it is needed
         held += [before := _floats(undo), sums := ffi.from_buffer("double[]", squares)]
         batch.undo, batch.squares = before, sums
-        batch.work = _room.work(lib.emm_update_floats(parameters.dim, parameters.rank, count))
-        outcome = _room.outcome
+        batch.work = mine.work(lib.emm_update_floats(parameters.dim, parameters.rank, count))
+        outcome = mine.outcome
         lib.emm_update(self._level, count, batch, outcome)
         if outcome.reason:
             raise _refused(outcome)
@@ -260,10 +263,10 @@ class Native:
 
     def dense(self, gain: GainState) -> Float32Array:
         rank = gain.pbar.shape[0]
-        folded, u = np.empty_like(gain.pbar), gain.u.copy()
+        folded, u = aligned_empty(rank, rank), gain.u.copy()
         scalars = ffi.new("emm_gain_scalars *")
         _set_scalars(scalars, gain)
-        lib.emm_fold(self._level, rank, _floats(gain.pbar), _floats(folded), _floats(u), scalars, _room.work(8 * rank))
+        lib.emm_fold(self._level, rank, _floats(gain.pbar), _floats(folded), _floats(u), scalars, room().work(8 * rank))
         return folded
 
     def forget(self, state: MatrixState, x: Float32Array) -> None:
@@ -273,7 +276,7 @@ class Native:
         dim = state.parameters.dim
         scratch = np.eye(rank, dtype=np.float32) if state.gain is None else self.dense(state.gain)
         count = threads()
-        outcome = _room.outcome
+        outcome = room().outcome
         lib.emm_forget(
             self._level,
             count,
@@ -288,7 +291,7 @@ class Native:
             ffi.from_buffer(BYTES, np.zeros(n, np.uint8)),
             _floats(np.empty_like(state.matrix)),
             _floats(np.ones(n, np.float32)),
-            _room.work(lib.emm_update_floats(dim, rank, count)),
+            room().work(lib.emm_update_floats(dim, rank, count)),
             outcome,
         )
         if outcome.reason:
@@ -297,6 +300,11 @@ class Native:
 
 def _floats(array: Float32Array) -> Any:
     return ffi.from_buffer(FLOATS, array)
+
+
+def _plain(array: Float32Array) -> bool:
+    flags = array.flags
+    return bool(flags.carray or (flags.c_contiguous and flags.aligned))
 
 
 def _rounded(number: float) -> float:

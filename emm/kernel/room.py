@@ -29,41 +29,44 @@ def _nothing() -> None:
     return None
 
 
-class Room(threading.local):
+class Room:
     """One thread's buffers."""
+
+    __slots__ = (
+        "_pbar", "_prior", "_u", "_work", "gain_addresses", "matrix", "matrix_address", "outcome", "scalars", "single",
+        "work_address",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.outcome = ffi.new("emm_outcome *")
         self.scalars = ffi.new("emm_gain_scalars *")
         self._work = np.empty(0, np.float32)
-        self._work_address: Any = ffi.NULL
-        self._single: tuple[int, int] | None = None
+        self.work_address: Any = ffi.NULL
+        self.single: tuple[int, int] | None = None  # the shape whose single writes `work_address` serves
         self._prior = (0.0, 0.0)
-        self._matrix: Any = _nothing
-        self._matrix_address: Any = ffi.NULL
+        self.matrix: Any = _nothing
+        self.matrix_address: Any = ffi.NULL
         self._pbar: Any = _nothing
         self._u: Any = _nothing
-        self._gain_addresses: Any = (ffi.NULL, ffi.NULL)
+        self.gain_addresses: Any = (ffi.NULL, ffi.NULL)
 
     def work(self, floats: int) -> Any:
         """At least `floats` numbers, as they happen to be; good until the next call on this thread."""
-        self._single = None
+        self.single = None
         if self._work.size < floats:
             self._work = np.empty(floats, np.float32)
-            self._work_address = ffi.from_buffer(FLOATS, self._work)
-        address = self._work_address
+            self.work_address = ffi.from_buffer(FLOATS, self._work)
+        address = self.work_address
         if self._work.nbytes > WORK_BYTES_MAX:
-            self._work, self._work_address = np.empty(0, np.float32), ffi.NULL  # `address` keeps it for this call
+            self._work, self.work_address = np.empty(0, np.float32), ffi.NULL  # `address` keeps it for this call
         return address
 
     def single_work(self, dim: int, rank: int) -> Any:
         """The buffer of a single write."""
-        if self._single != (dim, rank):
-            address = self.work(lib.emm_write_one_floats(dim, rank))
-            if address is self._work_address:
-                self._single = (dim, rank)
-            return address
-        return self._work_address
+        address = self.work(lib.emm_write_one_floats(dim, rank))
+        if address is self.work_address:
+            self.single = (dim, rank)
+        return address
 
     def prior(self, ridge: float) -> float:
         """P₀ = fl(1/λ)."""
@@ -71,16 +74,14 @@ class Room(threading.local):
             self._prior = (ridge, float(np.float32(1) / np.float32(ridge)))
         return self._prior[1]
 
-    def matrix_of(self, state: MatrixState, writable: bool = False) -> Any:
-        """The address of M; `AssertionError` unless M is what the state's parameters say, `BufferError` if read-only."""
+    def matrix_of(self, state: MatrixState) -> Any:
+        """The address of M; `AssertionError` unless M is what the state's parameters say."""
         matrix, parameters = state.matrix, state.parameters
-        if self._matrix() is not matrix or matrix.shape != (parameters.dim, parameters.rank):
+        if self.matrix() is not matrix or matrix.shape != (parameters.dim, parameters.rank):
             check_matrix(state)
-            self._matrix = weakref.ref(matrix)
-            self._matrix_address = _address(matrix)
-        if writable and not matrix.flags.writeable:  # else C would write into a mapped file
-            raise BufferError("matrix is read-only: copy the state before writing")
-        return self._matrix_address
+            self.matrix = weakref.ref(matrix)
+            self.matrix_address = _address(matrix)
+        return self.matrix_address
 
     def gain_of(self, gain: GainState, rank: int) -> Any:
         """The addresses of P̄ and U, checked likewise."""
@@ -88,10 +89,23 @@ class Room(threading.local):
         if self._pbar() is not pbar or self._u() is not u or pbar.shape != (rank, rank) or u.shape != (16, rank):
             check_gain(gain, rank)
             self._pbar, self._u = weakref.ref(pbar), weakref.ref(u)
-            self._gain_addresses = (_address(pbar), _address(u))
+            self.gain_addresses = (_address(pbar), _address(u))
         assert 0 <= gain.count < 16, "count is 0 to 15"
-        assert u.flags.writeable, "u is read-only: copy the state before writing"
-        return self._gain_addresses
+        if not u.flags.writeable:
+            raise BufferError("u is read-only: copy the state before writing")
+        return self.gain_addresses
+
+
+_local = threading.local()
+
+
+def room() -> Room:
+    """The calling thread's."""
+    try:
+        return _local.room  # type: ignore[no-any-return]
+    except AttributeError:
+        _local.room = Room()
+        return _local.room  # type: ignore[no-any-return]
 
 
 def _address(array: Float32Array) -> Any:

@@ -88,10 +88,12 @@ static inline void control_leave(control_word before) { fesetenv(&before); }
 #define BARRIER() __asm__ volatile("" : : : "memory")
 #define PREFETCH(p) __builtin_prefetch(p)
 #define FORCE_INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
 #else
 #define BARRIER() ((void)0)
 #define PREFETCH(p) ((void)0)
 #define FORCE_INLINE inline
+#define UNROLL
 #endif
 static inline control_word enter(void) {
     control_word before = control_enter();
@@ -152,7 +154,7 @@ typedef struct {
                    float *tile);
     /* rows ... <- fma(e_i, g_j, alpha row), last row first */
     void (*rank_one)(size_t rank, size_t n_rows, float *matrix, float alpha, const float *e, const float *g);
-    /* a block of rows against n keys; errors (n, n_rows rounded up to a group) come out; returns the largest magnitude
+    /* a block of rows against n keys; errors (n, block_width(n_rows)) come out; returns the largest magnitude
      * stored; tile holds that many rows */
     int32_t (*sweep)(const emm_keys *keys, size_t n_rows, float *matrix, float *tile, float *errors);
     /* sums[k] += errors[k][i] squared for ascending i */
@@ -180,8 +182,13 @@ const emm_operations *emm_operations_of(int level);
 /* Rows of M that one thread takes through the keys together, and keys in a chunk: the block stays in L1, the chunk's
  * keys and gains in L2. */
 static inline size_t block_rows(const emm_operations *operations, size_t rank) {
-    size_t groups = 6144 / (operations->rows * rank); /* floats: 24 KiB */
+    size_t groups = 8192 / (operations->rows * rank); /* floats: 32 KiB */
     return operations->rows * (groups ? groups : 1);
+}
+/* Rows of a block's errors, whole groups of every level; rows past the last are zero. */
+static inline size_t block_width(size_t n_rows) { return (n_rows + 7) / 8 * 8; }
+static inline size_t rows_left(size_t n_rows, size_t first, size_t most) {
+    return first >= n_rows ? 0 : n_rows - first < most ? n_rows - first : most;
 }
 static inline size_t chunk_keys(size_t rank) {
     size_t keys = 65536 / rank / DEFERRED * DEFERRED;

@@ -85,12 +85,13 @@ static void recall_task(void *argument, int index) {
     leave(before);
 }
 
-size_t emm_recall_floats(size_t rank, int threads) { return (size_t)threads * 8 * rank; }
+size_t emm_recall_floats(size_t rank, int threads) { return 16 + (size_t)threads * 8 * rank; }
 
-void emm_recall(int level, int threads, const float *matrix, size_t dim, size_t rank, const float *x, size_t n,
-                float *out, float *work, emm_outcome *outcome) {
+int emm_recall(int level, int threads, const float *matrix, size_t dim, size_t rank, const float *x, size_t n,
+               float *out, float *work, emm_outcome *outcome) {
     const emm_operations *operations = emm_operations_of(level);
-    emm_reading reading = {operations, matrix, x, out, work, dim, rank, n, 0, 0, 0, 0, 0};
+    float *aligned = work ? (float *)(((uintptr_t)work + 63) & ~(uintptr_t)63) : NULL;
+    emm_reading reading = {operations, matrix, x, out, aligned, dim, rank, n, 0, 0, 0, 0, 0};
     control_word before = enter();
     outcome->reason = 0;
     for (size_t row = 0; row < n && !outcome->reason; row++) {
@@ -112,6 +113,7 @@ void emm_recall(int level, int threads, const float *matrix, size_t dim, size_t 
         emm_run(threads, recall_task, &reading);
     }
     leave(before);
+    return outcome->reason;
 }
 
 /* --- writes -------------------------------------------------------------------------------------------------------- */

@@ -63,10 +63,11 @@ ptrdiff_t emm_first_outside(int level, const float *rows, size_t n, size_t width
 ptrdiff_t emm_transform(int level, const float *keys, size_t n, size_t key_dim, size_t padded, const float *signs,
                         const int32_t *order, float scale, size_t rank, float *work, float *x);
 
-/* Rule A-17: out (n, dim). work holds emm_recall_floats(rank, threads) numbers, or is NULL for one query. */
+/* Rule A-17: out (n, dim). work holds emm_recall_floats(rank, threads) numbers, or is NULL for one query. Returns the
+ * reason of a refusal, else 0. */
 size_t emm_recall_floats(size_t rank, int threads);
-void emm_recall(int level, int threads, const float *matrix, size_t dim, size_t rank, const float *x, size_t n,
-                float *out, float *work, emm_outcome *outcome);
+int emm_recall(int level, int threads, const float *matrix, size_t dim, size_t rank, const float *x, size_t n,
+               float *out, float *work, emm_outcome *outcome);
 
 /* Rules for a batch; M is as it was when it is refused. */
 size_t emm_update_floats(size_t dim, size_t rank, int threads);

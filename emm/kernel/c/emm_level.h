@@ -3,7 +3,8 @@
  *
  * The includer defines: EMM(name), EMM_TARGET, ROWS (rows worked on together), PARTS (vectors that make 16 lanes),
  * QUERIES (queries in a register tile), VECTOR with LOAD STORE SET1 ADD SUB MUL FMA ZERO, COUNTS (a vector of integer
- * magnitudes) with NO_COUNTS LARGER(counts, vector) LARGEST(counts), and `fold_rows`, which folds ROWS x 16 lanes by
+ * magnitudes) with NO_COUNTS LARGER(counts, vector) LARGEST(counts), HOLD(vector), which keeps
+ * one in its register (else the compiler loads it again for each use), and `fold_rows`, which folds ROWS x 16 lanes by
  * adding the upper half to the lower until one is left (rule A-4). Everything is written once, against those; nothing
  * here reassociates, and contraction is off, so an FMA happens exactly where FMA is written.
  *
@@ -76,11 +77,11 @@ EMM_TARGET static int32_t EMM(unpack)(size_t rank, size_t n_rows, const float *t
 /* Every group of the block takes key k before any takes key k + 1: a group waits for its dot product only after the
  * others have had their turn. "Apply update k" and "dot for key k + 1" share one load and one store of every element. */
 EMM_TARGET static int32_t EMM(sweep)(const emm_keys *keys, size_t n_rows, float *matrix, float *tile, float *errors) {
-    const size_t rank = keys->rank, width = (n_rows + ROWS - 1) / ROWS * ROWS;
+    const size_t rank = keys->rank, width = block_width(n_rows);
     float error[BLOCK_ROWS_MAX];
     const float *pending = NULL; /* the g whose update is still to be applied, with `error` */
     for (size_t i = 0; i < width; i += ROWS)
-        EMM(pack)(rank, n_rows - i < ROWS ? n_rows - i : ROWS, matrix + i * rank, tile + i * rank);
+        EMM(pack)(rank, rows_left(n_rows, i, ROWS), matrix + i * rank, tile + i * rank);
     for (size_t k = 0; k < keys->n; k++) {
         const float alpha = keys->decay[k], *values = keys->values ? keys->values + k * keys->stride : NULL;
         const float *x = keys->active[k] && keys->predict ? keys->x + k * rank : NULL;
@@ -101,7 +102,7 @@ EMM_TARGET static int32_t EMM(sweep)(const emm_keys *keys, size_t n_rows, float 
                 if (i + ROWS <= n_rows)
                     memcpy(v, values + i, sizeof v);
                 else
-                    memcpy(v, values + i, (n_rows - i) * sizeof(float));
+                    memcpy(v, values + i, rows_left(n_rows, i, ROWS) * sizeof(float));
                 PREFETCH(values + i + 2 * keys->stride);
             }
             if (keys->predict)
@@ -114,7 +115,7 @@ EMM_TARGET static int32_t EMM(sweep)(const emm_keys *keys, size_t n_rows, float 
     int32_t worst = 0;
     for (size_t i = 0; i < width; i += ROWS) {
         EMM(rare_pass)(rank, tile + i * rank, pending, error + i, 1.0f, NULL, NULL);
-        int32_t here = EMM(unpack)(rank, n_rows - i < ROWS ? n_rows - i : ROWS, tile + i * rank, matrix + i * rank);
+        int32_t here = EMM(unpack)(rank, rows_left(n_rows, i, ROWS), tile + i * rank, matrix + i * rank);
         worst = here > worst ? here : worst;
     }
     return worst;
@@ -133,7 +134,7 @@ EMM_TARGET static void EMM(squares)(size_t n, size_t n_rows, const float *errors
 /* --- rows as they lie in memory ------------------------------------------------------------------------------------ */
 
 EMM_TARGET static FORCE_INLINE void EMM(dot_group)(size_t rank, const float *const *rows, float alpha, const float *x,
-                                                   float *dots, COUNTS *worst, int measure) {
+                                                   float *dots, COUNTS *worst, int measure, int shrink) {
     VECTOR lanes[ROWS][PARTS], decay = SET1(alpha);
     for (int r = 0; r < ROWS; r++)
         for (int p = 0; p < PARTS; p++) lanes[r][p] = ZERO();
@@ -143,10 +144,8 @@ EMM_TARGET static FORCE_INLINE void EMM(dot_group)(size_t rank, const float *con
             VECTOR key = LOAD(x + at);
             for (int r = 0; r < ROWS; r++) {
                 VECTOR m = LOAD(rows[r] + at);
-                if (measure) {
-                    *worst = LARGER(*worst, m);
-                    m = MUL(decay, m); /* by 1 changes nothing: the state holds no NaN */
-                }
+                if (measure) *worst = LARGER(*worst, m);
+                if (shrink) m = MUL(decay, m);
                 lanes[r][p] = FMA(m, key, lanes[r][p]);
             }
         }
@@ -154,29 +153,30 @@ EMM_TARGET static FORCE_INLINE void EMM(dot_group)(size_t rank, const float *con
 }
 
 EMM_TARGET static FORCE_INLINE int32_t EMM(dots_any)(size_t rank, size_t n_rows, const float *matrix, float alpha,
-                                                     const float *x, float *out, int measure) {
+                                                     const float *x, float *out, int measure, int shrink) {
     COUNTS worst = NO_COUNTS();
     for (size_t first = 0; first < n_rows; first += ROWS) {
         const float *rows[ROWS];
         float found[ROWS];
         for (size_t r = 0; r < ROWS; r++) rows[r] = matrix + (first + r < n_rows ? first + r : n_rows - 1) * rank;
         if (first + ROWS <= n_rows) {
-            EMM(dot_group)(rank, rows, alpha, x, out + first, &worst, measure);
+            EMM(dot_group)(rank, rows, alpha, x, out + first, &worst, measure, shrink);
             continue;
         }
-        EMM(dot_group)(rank, rows, alpha, x, found, &worst, measure);
+        EMM(dot_group)(rank, rows, alpha, x, found, &worst, measure, shrink);
         for (size_t r = 0; first + r < n_rows; r++) out[first + r] = found[r];
     }
     return measure ? LARGEST(worst) : 0;
 }
 
 EMM_TARGET static void EMM(dots)(size_t rank, size_t n_rows, const float *matrix, const float *x, float *out) {
-    EMM(dots_any)(rank, n_rows, matrix, 1.0f, x, out, 0);
+    EMM(dots_any)(rank, n_rows, matrix, 1.0f, x, out, 0, 0);
 }
 
 EMM_TARGET static int32_t EMM(dots_measured)(size_t rank, size_t n_rows, const float *matrix, float alpha,
                                              const float *x, float *out) {
-    return EMM(dots_any)(rank, n_rows, matrix, alpha, x, out, 1);
+    return alpha == 1.0f ? EMM(dots_any)(rank, n_rows, matrix, 1.0f, x, out, 1, 0)
+                         : EMM(dots_any)(rank, n_rows, matrix, alpha, x, out, 1, 1);
 }
 
 EMM_TARGET static float EMM(dot)(size_t rank, const float *a, const float *b) {
@@ -191,18 +191,35 @@ EMM_TARGET static float EMM(dot)(size_t rank, const float *a, const float *b) {
     return found[0];
 }
 
+EMM_TARGET static FORCE_INLINE void EMM(rank_one_rows)(size_t rank, float *matrix, float alpha, const float *e,
+                                                       const float *g, int n_rows, int shrink) {
+    const VECTOR decay = SET1(alpha);
+    VECTOR factor[4];
+    for (int r = 0; r < n_rows; r++) factor[r] = SET1(e[r]);
+    for (size_t j = 0; j < rank; j += WIDTH) {
+        const VECTOR gain = LOAD(g + j);
+        for (int r = 0; r < n_rows; r++) {
+            float *at = matrix + (size_t)r * rank + j;
+            VECTOR m = LOAD(at);
+            if (shrink) m = MUL(decay, m);
+            STORE(at, FMA(factor[r], gain, m));
+        }
+    }
+}
+
+EMM_TARGET static FORCE_INLINE void EMM(rank_one_any)(size_t rank, size_t n_rows, float *matrix, float alpha,
+                                                      const float *e, const float *g, int shrink) {
+    size_t left = n_rows;
+    for (; left % 4; left--) EMM(rank_one_rows)(rank, matrix + (left - 1) * rank, alpha, e + left - 1, g, 1, shrink);
+    for (; left; left -= 4) EMM(rank_one_rows)(rank, matrix + (left - 4) * rank, alpha, e + left - 4, g, 4, shrink);
+}
+
 EMM_TARGET static void EMM(rank_one)(size_t rank, size_t n_rows, float *matrix, float alpha, const float *e,
                                      const float *g) {
-    const VECTOR decay = SET1(alpha);
-    for (size_t i = n_rows; i-- > 0;) {
-        const VECTOR factor = SET1(e[i]);
-        float *row = matrix + i * rank;
-        for (size_t j = 0; j < rank; j += LANES)
-            for (int p = 0; p < PARTS; p++) {
-                const size_t at = j + (size_t)p * WIDTH;
-                STORE(row + at, FMA(factor, LOAD(g + at), MUL(decay, LOAD(row + at))));
-            }
-    }
+    if (alpha == 1.0f)
+        EMM(rank_one_any)(rank, n_rows, matrix, 1.0f, e, g, 0);
+    else
+        EMM(rank_one_any)(rank, n_rows, matrix, alpha, e, g, 1);
 }
 
 /* A register tile: ROWS rows x `queries` queries, one part of the lanes after the other. */
@@ -219,20 +236,19 @@ EMM_TARGET static FORCE_INLINE void EMM(tile_dots)(size_t rank, const float *til
             for (int q = 0; q < queries; q++) keys[q] = LOAD(key + (size_t)q * rank);
             for (int r = 0; r < ROWS; r++) {
                 VECTOR m = LOAD(at + r * LANES);
+                HOLD(m);
                 for (int q = 0; q < queries; q++) sums[q][r] = FMA(m, keys[q], sums[q][r]);
             }
         }
         for (int q = 0; q < queries; q++)
             for (int r = 0; r < ROWS; r++) lanes[q][r][p] = sums[q][r];
     }
+    UNROLL
     for (int q = 0; q < queries; q++) {
         float found[ROWS];
-        if (n_rows == ROWS) {
-            fold_rows(lanes[q], out + (size_t)q * stride);
-            continue;
-        }
-        fold_rows(lanes[q], found);
-        memcpy(out + (size_t)q * stride, found, n_rows * sizeof(float));
+        float *at = n_rows == ROWS ? out + (size_t)q * stride : found;
+        fold_rows(lanes[q], at);
+        if (at == found) memcpy(out + (size_t)q * stride, found, n_rows * sizeof(float));
     }
 }
 

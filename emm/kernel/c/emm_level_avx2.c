@@ -7,7 +7,7 @@
 #define EMM_TARGET __attribute__((target("avx2,fma")))
 
 /* Four rows of 2 x 8 lanes: 16 -> 8 -> 4 -> 2 -> 1, upper half added to lower. */
-EMM_TARGET static inline void fold_rows_avx2(__m256 lanes[4][2], float *out) {
+EMM_TARGET static FORCE_INLINE void fold_rows_avx2(__m256 lanes[4][2], float *out) {
     __m256 r0 = _mm256_add_ps(lanes[0][0], lanes[0][1]), r1 = _mm256_add_ps(lanes[1][0], lanes[1][1]);
     __m256 r2 = _mm256_add_ps(lanes[2][0], lanes[2][1]), r3 = _mm256_add_ps(lanes[3][0], lanes[3][1]);
     __m256 t01 = _mm256_add_ps(_mm256_permute2f128_ps(r0, r1, 0x20), _mm256_permute2f128_ps(r0, r1, 0x31));
@@ -88,6 +88,7 @@ EMM_TARGET static void squares_avx2(size_t n, size_t n_rows, const float *errors
 #define NO_COUNTS() _mm256_setzero_si256()
 #define LARGER(worst, v) larger_avx2(worst, v)
 #define LARGEST(worst) largest_of_avx2(worst)
+#define HOLD(m) __asm__("" : "+x"(m))
 #define fold_rows(lanes, out) fold_rows_avx2(lanes, out)
 #include "emm_level.h"
 

@@ -15,7 +15,7 @@ EMM_TARGET static inline __m512 halves_avx512(__m512 a, __m512 b) {
 }
 
 /* Eight rows of 16 lanes: 16 -> 8 -> 4 -> 2 -> 1, upper half added to lower. */
-EMM_TARGET static inline void fold_rows_avx512(__m512 lanes[8][1], float *out) {
+EMM_TARGET static FORCE_INLINE void fold_rows_avx512(__m512 lanes[8][1], float *out) {
     __m512 a = QUARTERS(halves_avx512(lanes[0][0], lanes[1][0]), halves_avx512(lanes[2][0], lanes[3][0]));
     __m512 b = QUARTERS(halves_avx512(lanes[4][0], lanes[5][0]), halves_avx512(lanes[6][0], lanes[7][0]));
     __m512 c = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
@@ -111,6 +111,7 @@ EMM_TARGET static void gather_avx512(size_t rank, const int32_t *order, float sc
 #define NO_COUNTS() _mm512_setzero_si512()
 #define LARGER(worst, v) larger_avx512(worst, v)
 #define LARGEST(worst) _mm512_reduce_max_epi32(worst)
+#define HOLD(m) __asm__("" : "+v"(m))
 #define fold_rows(lanes, out) fold_rows_avx512(lanes, out)
 #include "emm_level.h"
 

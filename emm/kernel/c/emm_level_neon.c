@@ -13,7 +13,7 @@ static inline float32x2_t fold_two_neon(float32x4_t lanes[4]) {
     float32x4_t four = vaddq_f32(vaddq_f32(lanes[0], lanes[2]), vaddq_f32(lanes[1], lanes[3]));
     return vadd_f32(vget_low_f32(four), vget_high_f32(four));
 }
-static inline void fold_rows_neon(float32x4_t lanes[4][4], float *out) {
+static FORCE_INLINE void fold_rows_neon(float32x4_t lanes[4][4], float *out) {
     vst1_f32(out, vpadd_f32(fold_two_neon(lanes[0]), fold_two_neon(lanes[1])));
     vst1_f32(out + 2, vpadd_f32(fold_two_neon(lanes[2]), fold_two_neon(lanes[3])));
 }
@@ -58,6 +58,7 @@ static inline void hadamard_16(float *work, const float *signs) {
 #define NO_COUNTS() vdupq_n_s32(0)
 #define LARGER(worst, v) larger_neon(worst, v)
 #define LARGEST(worst) vmaxvq_s32(worst)
+#define HOLD(m) __asm__("" : "+w"(m))
 #define fold_rows(lanes, out) fold_rows_neon(lanes, out)
 #include "emm_level.h"
 

@@ -2,7 +2,7 @@
 
 #include "emm_arithmetic.h"
 
-static void fold_rows_portable(float lanes[][LANES], size_t n_rows, float *out) {
+static FORCE_INLINE void fold_rows_portable(float lanes[][LANES], size_t n_rows, float *out) {
     for (size_t r = 0; r < n_rows; r++) {
         for (int half = LANES / 2; half; half /= 2)
             for (int i = 0; i < half; i++) lanes[r][i] = lanes[r][i] + lanes[r][i + half];
@@ -45,6 +45,7 @@ static inline void hadamard_16(float *work, const float *signs) {
 #define NO_COUNTS() 0
 #define LARGER(worst, v) larger_portable(worst, v)
 #define LARGEST(worst) (worst)
+#define HOLD(m) ((void)(m))
 #define fold_rows(lanes, out) fold_rows_portable(lanes, ROWS, out)
 #include "emm_level.h"
 

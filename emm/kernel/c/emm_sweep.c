@@ -23,7 +23,7 @@ typedef struct {
     atomic_int stop, spoiled; /* a pair is refused; M holds a number that is not finite */
 } emm_flow;
 
-static size_t rows_max(size_t rank) { return 6144 / rank + 8; }
+static size_t rows_max(size_t rank) { return 8192 / rank + 8; }
 static size_t rounded(size_t floats) { return (floats + 15) / 16 * 16; }
 static size_t tile_size(size_t rank) { return rounded(rows_max(rank) * rank) + rounded(chunk_keys(rank) * rows_max(rank)); }
 static size_t flags_size(size_t rank) { return rounded(CHUNKS_AHEAD * chunk_keys(rank) / sizeof(float) + 1); }
@@ -75,7 +75,6 @@ static void sweep_piece(emm_flow *flow, size_t piece, float *tile) {
     const size_t first = b * flow->block, begin = chunk * flow->chunk, slot = slot_of(flow, chunk);
     const size_t n_rows = task->dim - first < flow->block ? task->dim - first : flow->block;
     const size_t n = task->n - begin < flow->chunk ? task->n - begin : flow->chunk;
-    const size_t group = task->operations->rows, width = (n_rows + group - 1) / group * group;
     float *matrix = task->matrix + first * rank, *errors = tile + rounded(rows_max(rank) * rank);
     const int plain = task->stage && task->stage->rule == 0;
     unsigned turns = 0;
@@ -97,7 +96,7 @@ static void sweep_piece(emm_flow *flow, size_t piece, float *tile) {
     if (worst >= 0x7F800000) atomic_store(&flow->spoiled, 1);
     atomic_store(&flow->swept[b], chunk + 1);
     while (atomic_load(&flow->summed) < piece) emm_wait(&turns);
-    if (task->squares && !plain) task->operations->squares(n, width, errors, task->squares + begin);
+    if (task->squares && !plain) task->operations->squares(n, block_width(n_rows), errors, task->squares + begin);
     atomic_store(&flow->summed, piece + 1);
 }
 
@@ -122,8 +121,8 @@ static void flow_caller(emm_flow *flow, float *tile) {
             if (atomic_load(&flow->stop)) return;
         }
         const size_t piece = atomic_fetch_add(&flow->next, 1);
-        if (piece >= n_pieces) return;
-        for (unsigned turns = 0; atomic_load(&flow->ready) <= piece / flow->n_blocks;) {
+        const size_t wanted = piece < n_pieces ? piece / flow->n_blocks + 1 : flow->n_chunks; /* others wait for these */
+        for (unsigned turns = 0; atomic_load(&flow->ready) < wanted;) {
             if (!slot_is_free(flow)) {
                 emm_wait(&turns);
                 continue;
@@ -131,6 +130,7 @@ static void flow_caller(emm_flow *flow, float *tile) {
             make_gains(flow);
             if (atomic_load(&flow->stop)) return;
         }
+        if (piece >= n_pieces) return;
         sweep_piece(flow, piece, tile);
     }
 }

@@ -84,7 +84,10 @@ END
             libbz2-1.0:arm64 liblzma5:arm64 libuuid1:arm64 libsqlite3-0:arm64 libgcc-s1:arm64 libstdc++6:arm64)
         unset APT_CONFIG
         for package in "$home"/debs/*.deb; do dpkg-deb -x "$package" "$root"; done
-        ln -s "$python" "$root/usr/bin/python3"
+        # What the tests start as sys.executable: the same interpreter through the emulator.
+        printf '#!/bin/sh\nexec qemu-aarch64 -L "%s" -0 "%s/usr/bin/python3" "%s/usr/bin/%s" "$@"\n' \
+            "$root" "$root" "$root" "$python" >"$root/usr/bin/python3"
+        chmod +x "$root/usr/bin/python3"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --only-binary=:all: \
             --python-version "${python#python}" --implementation cp --platform manylinux_2_28_aarch64 \
             --platform manylinux2014_aarch64 numpy cffi pytest hypothesis fsspec click
@@ -93,9 +96,11 @@ END
     fresh_tree
     build aarch64-linux-gnu-gcc "$include" -O3 -Wall
     cd "$tree"
-    PYTHONPATH="$site" qemu-aarch64 -L "$root" "$root/usr/bin/python3" -m pytest -q -p no:cacheprovider \
-        -k "$quick" tests/kernel/test_backends.py tests/kernel/test_spec_twin.py tests/kernel/test_projection.py \
-        tests/kernel/test_self_test.py tests/kernel/test_threads.py "$@"
+    # Left out: counting threads, of which the emulator has its own, and a library that only a native compiler makes.
+    # OpenBLAS multiplies wrongly with the vector extension that the emulator offers it, so it is told to do without.
+    PYTHONPATH="$site" OPENBLAS_CORETYPE=ARMV8 "$root/usr/bin/python3" -m pytest -q -p no:cacheprovider \
+        -k "$quick and not forked and not inherit" tests/kernel/test_backends.py \
+        tests/kernel/test_spec_twin.py tests/kernel/test_projection.py tests/kernel/test_self_test.py tests/kernel/test_threads.py "$@"
     ;;
 *)
     echo "usage: tools/kernel_variant.sh sanitize | threads | neon [pytest arguments]" >&2

@@ -26,7 +26,7 @@ from emm.state import Float32Array, GainState, MatrixState, aligned_copy, aligne
 
 from_buffer, NULL = ffi.from_buffer, ffi.NULL
 
-SELF_TEST = 0x8A73D8BE66923C4A  # what emm_self_test.c digests to; tests/kernel computes it with the reference
+SELF_TEST = 0x70907F45C139F850  # what emm_self_test.c digests to; tests/kernel computes it with the reference
 
 _LEVELS = ("portable", "avx2", "avx512", "neon")
 _FLOAT32 = np.dtype(np.float32)

@@ -92,7 +92,7 @@ def torch_chunkwise(chunk: int) -> Writer:
 
 
 def writers() -> dict[str, tuple[Writer, int]]:
-    """The peers that can run here, and how many pairs of a batch each is given (fewer, where it takes one at a time)."""
+    """The peers that can run here, and how many pairs of a batch each gets: fewer where it takes one at a time."""
     found: dict[str, tuple[Writer, int]] = {"numpy loop": (numpy_loop, 256)}
     if module("scipy.linalg.blas") is not None:
         found["scipy sgemv/sger"] = (scipy_in_place, 256)

@@ -58,7 +58,7 @@ def one_rule(rule: Rule, found: Fnv) -> None:
     values[6] *= np.float32(2.0**-140)
     values[8] *= np.float32(2.0**39)
     k = np.arange(n)
-    decay = np.where(k % 5 == 4, 0.75, np.where(k % 7 == 6, 1 - 2.0**-24, 1)).astype(np.float32)
+    decay = np.where(k % 5 == 4, np.float32(0.7), np.where(k % 7 == 6, 1 - 2.0**-24, 1)).astype(np.float32)
     gate = np.where(k % 3, 1, 0.34375).astype(np.float32)
     if rule is Rule.PRECONDITIONED:
         gate[PAIRS + 1], decay[PAIRS + 1] = -0.0078125, 1

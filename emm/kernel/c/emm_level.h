@@ -8,34 +8,44 @@
  * adding the upper half to the lower until one is left (rule A-4). Everything is written once, against those; nothing
  * here reassociates, and contraction is off, so an FMA happens exactly where FMA is written.
  *
- * A group of ROWS rows is kept as a tile: [rank / 16][ROWS][16], so that no stride aliases in L1 and every load and
- * store of the inner loop has one base register. */
+ * A group of ROWS rows is kept as a tile: strips of STRIP rows, each [rank / 16][STRIP][16], so that no stride aliases
+ * in L1 and every load and store of the inner loop has one base register. */
 
 #define WIDTH (LANES / PARTS)
 #define BLOCK_ROWS_MAX 768
+
+/* Where the 16 numbers from column j on of row r of a tile are. */
+#define AT(tile, rank, j, r) ((tile) + (size_t)((r) / STRIP) * STRIP * (rank) + (j) * STRIP + (size_t)((r) % STRIP) * LANES)
 
 /* One sweep over a tile: row <- fma(e, g, row) where `update`, row <- alpha row where `shrink`, and
  * dots[r] = dot(row r, x) where `predict` (rules A-11.1, A-12 and A-13.6). */
 EMM_TARGET static FORCE_INLINE void EMM(pass)(size_t rank, float *tile, const float *g, const float *e, float alpha,
                                               const float *x, float *dots, int update, int shrink, int predict) {
-    VECTOR lanes[ROWS][PARTS], factor[ROWS], decay = SET1(alpha);
-    for (int r = 0; r < ROWS; r++) {
-        if (update) factor[r] = SET1(e[r]);
-        for (int p = 0; p < PARTS; p++) lanes[r][p] = ZERO();
-    }
-    for (size_t j = 0; j < rank; j += LANES, tile += ROWS * LANES) {
-        for (int p = 0; p < PARTS; p++) {
-            VECTOR gain = update ? LOAD(g + j + p * WIDTH) : ZERO();
-            VECTOR key = predict ? LOAD(x + j + p * WIDTH) : ZERO();
-            for (int r = 0; r < ROWS; r++) {
-                float *at = tile + r * LANES + p * WIDTH;
-                VECTOR m = LOAD(at);
-                if (update) m = FMA(factor[r], gain, m);
-                if (shrink) m = MUL(decay, m);
-                if (update || shrink) STORE(at, m);
-                if (predict) lanes[r][p] = FMA(m, key, lanes[r][p]);
+    VECTOR lanes[ROWS][PARTS], decay = SET1(alpha);
+    UNROLL
+    for (int first = 0; first < ROWS; first += STRIP) {
+        VECTOR factor[STRIP], sums[STRIP][PARTS];
+        float *strip = AT(tile, rank, 0, first);
+        for (int r = 0; r < STRIP; r++) {
+            if (update) factor[r] = SET1(e[first + r]);
+            for (int p = 0; p < PARTS; p++) sums[r][p] = ZERO();
+        }
+        for (size_t j = 0; j < rank; j += LANES, strip += STRIP * LANES) {
+            for (int p = 0; p < PARTS; p++) {
+                VECTOR gain = update ? LOAD(g + j + p * WIDTH) : ZERO();
+                VECTOR key = predict ? LOAD(x + j + p * WIDTH) : ZERO();
+                for (int r = 0; r < STRIP; r++) {
+                    float *at = strip + r * LANES + p * WIDTH;
+                    VECTOR m = LOAD(at);
+                    if (update) m = FMA(factor[r], gain, m);
+                    if (shrink) m = MUL(decay, m);
+                    if (update || shrink) STORE(at, m);
+                    if (predict) sums[r][p] = FMA(m, key, sums[r][p]);
+                }
             }
         }
+        for (int r = 0; r < STRIP; r++)
+            for (int p = 0; p < PARTS; p++) lanes[first + r][p] = sums[r][p];
     }
     if (predict) fold_rows(lanes, dots);
 }
@@ -56,18 +66,18 @@ EMM_TARGET static void EMM(rare_pass)(size_t rank, float *tile, const float *g, 
 #undef PASS
 
 EMM_TARGET static void EMM(pack)(size_t rank, size_t n_rows, const float *matrix, float *tile) {
-    for (size_t j = 0; j < rank; j += LANES, tile += ROWS * LANES)
-        for (size_t r = 0; r < ROWS; r++)
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t j = 0; j < rank; j += LANES)
             for (int p = 0; p < PARTS; p++)
-                STORE(tile + r * LANES + p * WIDTH, r < n_rows ? LOAD(matrix + r * rank + j + p * WIDTH) : ZERO());
+                STORE(AT(tile, rank, j, r) + p * WIDTH, r < n_rows ? LOAD(matrix + r * rank + j + p * WIDTH) : ZERO());
 }
 
 EMM_TARGET static int32_t EMM(unpack)(size_t rank, size_t n_rows, const float *tile, float *matrix) {
     COUNTS worst = NO_COUNTS();
-    for (size_t j = 0; j < rank; j += LANES, tile += ROWS * LANES)
-        for (size_t r = 0; r < n_rows; r++)
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t j = 0; j < rank; j += LANES)
             for (int p = 0; p < PARTS; p++) {
-                VECTOR m = LOAD(tile + r * LANES + p * WIDTH);
+                VECTOR m = LOAD(AT(tile, rank, j, r) + p * WIDTH);
                 worst = LARGER(worst, m);
                 STORE(matrix + r * rank + j + p * WIDTH, m);
             }
@@ -91,13 +101,12 @@ EMM_TARGET static int32_t EMM(sweep)(const emm_keys *keys, size_t n_rows, float 
             if (alpha == 1.0f) continue;
         }
         for (size_t i = 0; i < width; i += ROWS) {
-            float *e = error + i;
+            float dots[ROWS] = {0}, v[ROWS] = {0};
             if (pending && x && alpha == 1.0f)
-                EMM(pass)(rank, tile + i * rank, pending, e, 1.0f, x, found + i, 1, 0, 1);
+                EMM(pass)(rank, tile + i * rank, pending, error + i, 1.0f, x, dots, 1, 0, 1);
             else
-                EMM(rare_pass)(rank, tile + i * rank, pending, e, alpha, x, found + i);
+                EMM(rare_pass)(rank, tile + i * rank, pending, error + i, alpha, x, dots);
             if (!keys->active[k]) continue;
-            float v[ROWS] = {0};
             if (values) {
                 if (i + ROWS <= n_rows)
                     memcpy(v, values + i, sizeof v);
@@ -106,9 +115,11 @@ EMM_TARGET static int32_t EMM(sweep)(const emm_keys *keys, size_t n_rows, float 
                 PREFETCH(values + i + 2 * keys->stride);
             }
             if (keys->predict)
-                for (size_t r = 0; r < ROWS; r++) found[i + r] = e[r] = v[r] - found[i + r];
+                for (size_t r = 0; r < ROWS; r++) v[r] = v[r] - dots[r];
             else
-                for (size_t r = 0; r < ROWS; r++) e[r] = keys->gate[k] * v[r];
+                for (size_t r = 0; r < ROWS; r++) v[r] = keys->gate[k] * v[r];
+            memcpy(error + i, v, sizeof v);
+            memcpy(found + i, v, sizeof v);
         }
         pending = keys->active[k] ? keys->gains + k * rank : NULL;
     }
@@ -228,14 +239,14 @@ EMM_TARGET static FORCE_INLINE void EMM(tile_dots)(size_t rank, const float *til
     VECTOR lanes[QUERIES][ROWS][PARTS];
     for (int p = 0; p < PARTS; p++) {
         VECTOR sums[QUERIES][ROWS];
-        const float *at = tile + p * WIDTH, *key = x + p * WIDTH;
+        const float *key = x + p * WIDTH;
         for (int q = 0; q < queries; q++)
             for (int r = 0; r < ROWS; r++) sums[q][r] = ZERO();
-        for (size_t j = 0; j < rank; j += LANES, at += ROWS * LANES, key += LANES) {
+        for (size_t j = 0; j < rank; j += LANES, key += LANES) {
             VECTOR keys[QUERIES];
             for (int q = 0; q < queries; q++) keys[q] = LOAD(key + (size_t)q * rank);
             for (int r = 0; r < ROWS; r++) {
-                VECTOR m = LOAD(at + r * LANES);
+                VECTOR m = LOAD(AT(tile, rank, j, r) + p * WIDTH);
                 HOLD(m);
                 for (int q = 0; q < queries; q++) sums[q][r] = FMA(m, keys[q], sums[q][r]);
             }

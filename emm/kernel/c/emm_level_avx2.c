@@ -72,6 +72,7 @@ EMM_TARGET static void squares_avx2(size_t n, size_t n_rows, const float *errors
 #define HAVE_SQUARES
 #define EMM(name) name##_avx2
 #define ROWS 4
+#define STRIP 4
 #define PARTS 2
 #define QUERIES 3
 #define VECTOR __m256

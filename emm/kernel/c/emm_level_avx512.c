@@ -95,6 +95,7 @@ EMM_TARGET static void gather_avx512(size_t rank, const int32_t *order, float sc
 #define HAVE_GATHER
 #define EMM(name) name##_avx512
 #define ROWS 8
+#define STRIP 4
 #define PARTS 1
 #define QUERIES 3
 #define VECTOR __m512

@@ -62,7 +62,7 @@ EMM_TARGET static int32_t EMM(fold)(const emm_gain *gain, size_t n, const float 
                 for (int p = 0; p < PARTS; p++) {
                     worst = LARGER(worst, rows[r][p]);
                     STORE(target + r * rank + j + p * WIDTH, rows[r][p]);
-                    if (out) STORE(tile + (j * ROWS + r * LANES) + p * WIDTH, rows[r][p]);
+                    if (out) STORE(AT(tile, rank, j, r) + p * WIDTH, rows[r][p]);
                 }
         }
         if (out) EMM(tile_recall)(rank, tile, n, x, out + i, rank, ROWS);

@@ -42,6 +42,7 @@ static inline void hadamard_16(float *work, const float *signs) {
 
 #define EMM(name) name##_neon
 #define ROWS 4
+#define STRIP 4
 #define PARTS 4
 #define QUERIES 4
 #define VECTOR float32x4_t

@@ -29,6 +29,7 @@ static inline void hadamard_16(float *work, const float *signs) {
 #define EMM(name) name##_portable
 #define EMM_TARGET
 #define ROWS 4
+#define STRIP 4
 #define PARTS 16
 #define QUERIES 1
 #define VECTOR float

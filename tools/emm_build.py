@@ -39,12 +39,14 @@ class BuildKernel(build_ext):  # type: ignore[misc, unused-ignore]
         path = Path(self.get_ext_fullpath(ext.name))
         if self.plat_name != sysconfig.get_platform():
             return  # built for another machine; the test runs there at first use
-        wrong = wrong_levels(path)
-        if wrong:
+        try:
+            wrong = wrong_levels(path)
+            fault = f"breaks IEEE-754 arithmetic: the kernel computes wrong results at level {wrong}" if wrong else ""
+        except ImportError as error:
+            fault = f"built a kernel that cannot be loaded: {error}"
+        if fault:
             path.unlink()
-            raise CompileError(
-                f"this compiler (or its CFLAGS) breaks IEEE-754 arithmetic, the kernel computes wrong results: {wrong}"
-            )
+            raise CompileError(f"this compiler (or its CFLAGS) {fault}")
 
 
 def wrong_levels(path: Path) -> list[int]:

@@ -58,6 +58,7 @@ def timed(tasks: dict[str, Task], rounds: int) -> Figures:
 def limited(threads: int) -> Iterator[None]:
     """`threads` for the kernel, for BLAS and for torch."""
     kernel.use_threads(threads)
+    writers()  # loads every library that has threads, so that each is limited
     torch, control = module("torch"), module("threadpoolctl")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -86,12 +86,12 @@ static inline void control_leave(control_word before) { fesetenv(&before); }
  * `leave`, so no arithmetic can. */
 #if defined(__GNUC__)
 #define BARRIER() __asm__ volatile("" : : : "memory")
-#define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH(address) __builtin_prefetch((const void *)(address)) /* may point anywhere */
 #define FORCE_INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 #else
 #define BARRIER() ((void)0)
-#define PREFETCH(p) ((void)0)
+#define PREFETCH(address) ((void)0)
 #define FORCE_INLINE inline
 #define UNROLL
 #endif

@@ -155,6 +155,7 @@ EMM_TARGET static FORCE_INLINE void EMM(dot_group)(size_t rank, const float *con
             VECTOR key = LOAD(x + at);
             for (int r = 0; r < ROWS; r++) {
                 VECTOR m = LOAD(rows[r] + at);
+                if (p == 0) PREFETCH((uintptr_t)(rows[r] + at) + ROWS * rank * sizeof(float));
                 if (measure) *worst = LARGER(*worst, m);
                 if (shrink) m = MUL(decay, m);
                 lanes[r][p] = FMA(m, key, lanes[r][p]);
@@ -211,6 +212,7 @@ EMM_TARGET static FORCE_INLINE void EMM(rank_one_rows)(size_t rank, float *matri
         const VECTOR gain = LOAD(g + j);
         for (int r = 0; r < n_rows; r++) {
             float *at = matrix + (size_t)r * rank + j;
+            PREFETCH((uintptr_t)at - 4 * rank * sizeof(float));
             VECTOR m = LOAD(at);
             if (shrink) m = MUL(decay, m);
             STORE(at, FMA(factor[r], gain, m));

@@ -244,9 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
                 run["sections"].append(section)
                 print("\n".join(lines_of(section, options.statistic)), flush=True)
             report["runs"].append(run)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if options.json is not None:  # after every number of threads: what has been measured is kept
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 

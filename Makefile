@@ -2,13 +2,16 @@
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
+# make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks/kernel.json (ARGS="--statistic minimum")
+# make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
+# make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
 # make fuzz-campaign HOURS=n  crash states for hours, resumable, into docs/durability/results.jsonl
 # make clean              removes what the others made
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test bench bench-pages fuzz fuzz-campaign clean
+.PHONY: demo test bench bench-pages bench-kernel sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -28,6 +31,21 @@ bench-pages:
 	@.venv/bin/emm bench growth --picture docs/growth.png --write docs/growth.md
 	@.venv/bin/emm bench replay --write docs/growth.md
 	@.venv/bin/emm bench capacity --writes 1000000 --write docs/capacity.md
+
+# Libraries choose their own kernels: a variable that forces an older one would slow NumPy and flatter us.
+bench-kernel:
+	@sh tools/venv.sh demo,bench
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE .venv/bin/python -m emm.testing.kernel_bench \
+		--json docs/benchmarks/kernel.json $(ARGS)
+
+sanitize:
+	@sh tools/venv.sh demo,test
+	@sh tools/kernel_variant.sh sanitize
+	@sh tools/kernel_variant.sh threads
+
+neon:
+	@sh tools/venv.sh demo,test
+	@sh tools/kernel_variant.sh neon
 
 fuzz:
 	@sh tools/venv.sh demo,test

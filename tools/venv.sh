@@ -36,7 +36,7 @@ wanted=$(
         identity
         cat pyproject.toml
         # What the C extension is built from: sources, headers and the in-tree build backend.
-        find emm/kernel tools -maxdepth 1 \( -name '*.c' -o -name '*.h' -o -name '*build*.py' \) ! -name '_native*' \
+        find emm/kernel emm/kernel/c tools -maxdepth 1 \( -name '*.c' -o -name '*.h' -o -name '*build*.py' \) ! -name '_native*' \
             -exec cksum {} + | sort
     } | cksum
 )

@@ -19,6 +19,7 @@ from emm.kernel.measures import (
 )
 from emm.kernel.merge import check_mergeable, merge
 from emm.kernel.projection import check_parameters
+from emm.kernel.thread_count import threads, use_threads
 
 __all__ = [
     "backend",
@@ -37,6 +38,8 @@ __all__ = [
     "saturation",
     "spectrum",
     "structural_utilisation",
+    "threads",
     "unlearn",
+    "use_threads",
     "write",
 ]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from emm.errors import GateError, InputError
 from emm.layout import INPUT_MAX, UNLEARN_DENOMINATOR_MIN, WRITE_GATE_MAX, WRITE_GATE_MIN, Rule
-from emm.state import Float32Array, MatrixState
+from emm.state import Float32Array, GainState, MatrixState
 
 SQUARE_MAX = INPUT_MAX * INPUT_MAX  # dot(x, x) stays at or below it; 2⁸⁰, exactly a float32
 
@@ -30,6 +30,7 @@ class Refusal(enum.IntEnum):
     DENOMINATOR = 3  # d = 1 − β·s is below 2⁻⁶ (unlearn)
     GAIN = 4  # g, u or P̄ would not be finite
     MATRIX = 5  # M would not be finite
+    INPUT = 6  # a number of x or a value is outside ±2⁴⁰; `dispatch` finds it again and names it
 
 
 class Refused(Exception):
@@ -109,14 +110,23 @@ def same_count(**counts: int) -> int:
 def check_state(state: MatrixState, *, writable: bool = False) -> None:
     """Programmer errors: arrays of the wrong kind reach no backend (a mapped file may only be read)."""
     parameters = state.parameters
-    dim, rank = parameters.dim, parameters.rank
-    _check_array("matrix", state.matrix, (dim, rank))
+    check_matrix(state)
     assert state.matrix.flags.writeable or not writable, "matrix is read-only: copy the state before writing"
     assert (state.gain is not None) == (parameters.rule is Rule.PRECONDITIONED), "gain belongs to rule 2"
     if state.gain is not None:
-        _check_array("pbar", state.gain.pbar, (rank, rank))
-        _check_array("u", state.gain.u, (16, rank))
-        assert 0 <= state.gain.count < 16, "count is 0 to 15"
+        check_gain(state.gain, parameters.rank)
+
+
+def check_matrix(state: MatrixState) -> None:
+    """M is what the parameters say."""
+    _check_array("matrix", state.matrix, (state.parameters.dim, state.parameters.rank))
+
+
+def check_gain(gain: GainState, rank: int) -> None:
+    """P̄, U and the count are what the rank says."""
+    _check_array("pbar", gain.pbar, (rank, rank))
+    _check_array("u", gain.u, (16, rank))
+    assert 0 <= gain.count < 16, "count is 0 to 15"
 
 
 def _check_array(name: str, array: Float32Array, shape: tuple[int, int]) -> None:

@@ -1,9 +1,10 @@
 """The kernel's face: validated operations on states, carried out by the best backend there is.
 
 Purpose: one place checks arguments (so a backend may trust them), chooses the backend once and says
-so when the compiled one is absent. `EMM_KERNEL` = auto | reference | portable | avx2 | avx512 forces
-one. Invariants: every backend gives the same bits (tests/kernel holds them to it); an operation that
-raises leaves the state as it was, to the bit.
+so when the compiled one is absent. `EMM_KERNEL` = auto | reference | portable | avx2 | avx512 | neon
+forces one; `EMM_THREADS` and `use_threads` say how many threads it may use. Invariants: every backend
+gives the same bits (tests/kernel holds them to it); an operation that raises leaves the state as it was,
+to the bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from emm.kernel.projection import Plan, plan
 from emm.layout import INPUT_MAX, Flag, Projection, Rule
 from emm.state import Float32Array, GainState, MatrixState, Parameters
 
-LEVELS = ("reference", "portable", "avx2", "avx512")
+LEVELS = ("reference", "portable", "avx2", "avx512", "neon")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -34,12 +35,19 @@ class Backend(Protocol):
 
     NAME: str  # "reference" or "native"
     LEVEL: str  # one of LEVELS
+    FINDS_OUTSIDE: bool  # whether the arithmetic itself refuses numbers out of range (Refusal.INPUT)
 
     def first_outside(self, rows: Float32Array, bound: float) -> int: ...
 
-    def transform(self, keys: Float32Array, plan: Plan, rank: int) -> Float32Array: ...
+    def transform(self, keys: Float32Array, plan: Plan, rank: int) -> Float32Array | int: ...  # int: a bad row
 
     def recall(self, matrix: Float32Array, x: Float32Array) -> Float32Array: ...
+
+    def recall_one(self, state: MatrixState, x: npt.ArrayLike) -> Float32Array | None: ...
+
+    def write_one(
+        self, state: MatrixState, x: npt.ArrayLike, values: npt.ArrayLike, decay: object, gate: object
+    ) -> Float32Array | None: ...
 
     def update(
         self, state: MatrixState, x: Float32Array, values: Float32Array, decay: Float32Array, gate: Float32Array
@@ -124,23 +132,31 @@ def level() -> str:
 # --- operations ----------------------------------------------------------------------------------
 
 
-def _bounded(name: str, rows: Float32Array, bound: float) -> Float32Array:
+def _bounded(name: str, rows: Float32Array, bound: float, before: int = 0) -> Float32Array:
+    """`rows`, unless one of them, `before` more than counted here, holds a number out of range."""
     row = active().first_outside(rows, bound)
     if row >= 0:
         bad = rows[row][~(np.abs(rows[row]) <= bound)]
         expected = "finite numbers" if bound == FLOAT32_MAX else "finite numbers, at most 2^40"
+        row += before
         raise InputError(f"{name}, row {row}: number out of range", rule="A-9", expected=expected, found=float(bad[0]))
     return rows
 
 
 def project(keys: npt.ArrayLike, parameters: Parameters) -> Float32Array:
     """φ (rules A-6 to A-8): keys (n, key_dim) float32 -> x (n, rank) float32. `InputError` names a bad row."""
-    rows = _bounded("keys", as_rows("keys", keys, parameters.key_dim), FLOAT32_MAX)
+    rows = as_rows("keys", keys, parameters.key_dim)
+    if parameters.projection is Projection.NONE or not active().FINDS_OUTSIDE:
+        _bounded("keys", rows, FLOAT32_MAX)
     if parameters.projection is Projection.NONE:
         x = np.zeros((rows.shape[0], parameters.rank), np.float32)
         x[:, : parameters.key_dim] = rows
         return x
-    return active().transform(rows, plan(parameters.key_dim, parameters.seed), parameters.rank)
+    found = active().transform(rows, plan(parameters.key_dim, parameters.seed), parameters.rank)
+    if isinstance(found, int):
+        _bounded("keys", rows[found:], FLOAT32_MAX, found)
+        raise AssertionError("the kernel refused a row that is finite")
+    return found
 
 
 def write(
@@ -155,8 +171,14 @@ def write(
     Returns ‖e‖₂ of each pair, what the memory got wrong before it (0 for rule 0 and for no-ops).
     Raises `InputError` or `GateError` naming the row; then the state is as it was.
     """
-    check_state(state, writable=True)
     parameters = state.parameters
+    try:
+        done = (_chosen or active()).write_one(state, x, values, decay, gate)
+    except Refused as refused:
+        raise _explained(refused, *_pairs(state, x, values)) from None
+    if done is not None:
+        return done
+    check_state(state, writable=True)
     rows, targets = _pairs(state, x, values)
     n = same_count(x=rows.shape[0], values=targets.shape[0])
     decays = as_gates("decay", decay, n, parameters.rule)
@@ -203,11 +225,16 @@ def forget(state: MatrixState, x: npt.ArrayLike) -> None:
 
 def recall(state: MatrixState, x: npt.ArrayLike) -> Float32Array:
     """M x for every row of x (rule A-17): (n, rank) -> (n, dim) float32."""
-    check_state(state)
-    rows = _bounded("queries", as_rows("x", x, state.parameters.rank), INPUT_MAX)
+    backend = _chosen or active()
     try:
-        return active().recall(state.matrix, rows)
+        done = backend.recall_one(state, x)
+        if done is not None:
+            return done
+        check_state(state)
+        rows = as_rows("x", x, state.parameters.rank)
+        return backend.recall(state.matrix, rows if backend.FINDS_OUTSIDE else _bounded("queries", rows, INPUT_MAX))
     except Refused as refused:
+        _bounded("queries", as_rows("x", x, state.parameters.rank), INPUT_MAX)
         raise refusal_error(refused) from None
 
 
@@ -220,8 +247,11 @@ def inverse_gram(state: MatrixState) -> Float32Array:
 
 
 def _pairs(state: MatrixState, x: npt.ArrayLike, values: npt.ArrayLike) -> tuple[Float32Array, Float32Array]:
-    rows = _bounded("keys", as_rows("x", x, state.parameters.rank), INPUT_MAX)
-    return rows, _bounded("values", as_rows("values", values, state.parameters.dim), INPUT_MAX)
+    rows, targets = as_rows("x", x, state.parameters.rank), as_rows("values", values, state.parameters.dim)
+    if not active().FINDS_OUTSIDE:
+        _bounded("keys", rows, INPUT_MAX)
+        _bounded("values", targets, INPUT_MAX)
+    return rows, targets
 
 
 def _update(
@@ -232,4 +262,11 @@ def _update(
     try:
         return active().update(state, x, values, decay, gate)
     except Refused as refused:
-        raise refusal_error(refused) from None
+        raise _explained(refused, x, values) from None
+
+
+def _explained(refused: Refused, x: Float32Array, values: Float32Array) -> InputError:
+    """The error for a refusal; a number out of range anywhere in the batch is named first."""
+    _bounded("keys", x, INPUT_MAX)
+    _bounded("values", values, INPUT_MAX)
+    return refusal_error(refused)

@@ -1,13 +1,16 @@
 """The compiled kernel behind the backend interface (cffi, API mode).
 
-Purpose: hand NumPy arrays to emm_kernel.c and keep the promise that a refused batch changes nothing.
-Invariants: arguments come validated from `dispatch`; P̄ is copied only when the batch can reach a fold,
-M only when a bound on its rows does not already prove that it stays finite; the GIL is released while
-C runs. Importing this module fails where the extension was not built, and then the reference serves.
+Purpose: hand NumPy arrays to the C kernel and keep the promise that a refused batch changes nothing.
+Invariants: arguments come validated from `dispatch`, or are validated here where the lean paths take
+them as a caller gave them; P̄ is never written in place but folded into a new array; the GIL is released
+while C runs; every thread has buffers of its own. Importing this module fails where the extension was
+not built, and then the reference serves.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,175 +19,303 @@ import numpy.typing as npt
 from emm.kernel._native import ffi, lib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from emm.kernel.checks import Refusal, Refused
 from emm.kernel.projection import Plan
-from emm.layout import DEFERRED_MAX, Rule
-from emm.state import Float32Array, GainState, MatrixState
+from emm.kernel.room import BYTES, FLOATS, room
+from emm.kernel.thread_count import threads
+from emm.layout import DEFERRED_MAX, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Rule
+from emm.state import Float32Array, GainState, MatrixState, aligned_copy, aligned_empty
 
-_LEVELS = ("portable", "avx2", "avx512")
-_ROW_NORM_SAFE = 2.0**80  # then e and M, one FMA further, are far below 2¹²⁸
+from_buffer, NULL = ffi.from_buffer, ffi.NULL
 
+SELF_TEST = 0x70907F45C139F850  # what emm_self_test.c digests to; tests/kernel computes it with the reference
 
-def levels() -> list[str]:
-    """The levels this processor runs, fastest last."""
-    return [name for number, name in enumerate(_LEVELS) if lib.emm_level_runs(number)]
-
-
-def _floats(array: Float32Array) -> Any:
-    return ffi.from_buffer("float[]", array)
+_LEVELS = ("portable", "avx2", "avx512", "neon")
+_FLOAT32 = np.dtype(np.float32)
 
 
-def _bytes(array: npt.NDArray[np.uint8]) -> Any:
-    return ffi.from_buffer("uint8_t[]", array)
+@lru_cache(maxsize=1)
+def levels() -> tuple[str, ...]:
+    """The levels this processor runs and whose arithmetic is right, fastest last."""
+    found = []
+    for number, name in enumerate(_LEVELS):
+        if not lib.emm_level_runs(number):
+            continue
+        if passes_self_test(number):
+            found.append(name)
+        else:
+            warnings.warn(
+                f"the compiled EMM kernel computes wrong results at level {name!r}: its compiler, or a library, breaks "
+                "IEEE-754 arithmetic; that level is not used",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+    return tuple(found)
+
+
+def passes_self_test(number: int) -> bool:
+    """Whether one level computes what the format says, on a fixed programme (a fraction of a millisecond)."""
+    work = np.empty(lib.emm_self_test_floats(), np.float32)
+    return int(lib.emm_self_test(number, ffi.from_buffer(FLOATS, work))) == SELF_TEST
 
 
 class Native:
-    """One level of the compiled kernel; stateless, so any number of threads may share it."""
+    """One level of the compiled kernel; any number of threads may share it."""
 
     NAME = "native"
+    FINDS_OUTSIDE = True
 
     def __init__(self, level: str) -> None:
         self.LEVEL = level
         self._level = _LEVELS.index(level)
 
     def first_outside(self, rows: Float32Array, bound: float) -> int:
-        return int(lib.emm_first_outside(_floats(rows), rows.shape[0], rows.shape[1], bound))
+        return int(lib.emm_first_outside(self._level, _floats(rows), rows.shape[0], rows.shape[1], bound))
 
-    def transform(self, keys: Float32Array, plan: Plan, rank: int) -> Float32Array:
+    def transform(self, keys: Float32Array, plan: Plan, rank: int) -> Float32Array | int:
         n, key_dim = keys.shape
-        x = np.empty((n, rank), np.float32)
-        work = np.empty(plan.padded, np.float32)
-        order = ffi.from_buffer("int64_t[]", plan.order)
-        signs = _floats(plan.signs)
-        scale = float(plan.scale)
-        lib.emm_transform(
-            self._level, _floats(keys), n, key_dim, plan.padded, signs, order, scale, rank, _floats(work), _floats(x)
+        x = np.empty((n, rank), _FLOAT32)
+        outside = lib.emm_transform(
+            self._level,
+            ffi.from_buffer(FLOATS, keys),
+            n,
+            key_dim,
+            plan.padded,
+            ffi.from_buffer(FLOATS, plan.signs),
+            ffi.from_buffer("int32_t[]", plan.order),
+            float(plan.scale),
+            rank,
+            room().work(plan.padded),
+            ffi.from_buffer(FLOATS, x),
         )
-        return x
+        return x if outside < 0 else int(outside)
+
+    # --- recall -----------------------------------------------------------------------------------
 
     def recall(self, matrix: Float32Array, x: Float32Array) -> Float32Array:
-        dim, rank = matrix.shape
-        n = x.shape[0]
-        out = np.empty((n, dim), np.float32)
-        outcome = ffi.new("emm_outcome *")
-        lib.emm_recall(self._level, _floats(matrix), dim, rank, _floats(x), n, _floats(out), outcome)
-        _raise_if_refused(outcome)
+        (dim, rank), n, count = matrix.shape, x.shape[0], threads()
+        out = np.empty((n, dim), _FLOAT32)
+        mine = room()
+        work = mine.work(lib.emm_recall_floats(rank, count)) if n > 2 else ffi.NULL
+        outcome = mine.outcome
+        if lib.emm_recall(self._level, count, _floats(matrix), dim, rank, _floats(x), n, _floats(out), work, outcome):
+            raise _refused(outcome)
         return out
+
+    def recall_one(self, state: MatrixState, x: npt.ArrayLike) -> Float32Array | None:
+        """`recall` for one query just as a caller gave it; None where it is not the plain case."""
+        parameters = state.parameters
+        dim, rank = parameters.dim, parameters.rank
+        if type(x) is not np.ndarray or x.dtype is not _FLOAT32:
+            return None
+        shape = x.shape
+        if (shape != (rank,) and shape != (1, rank)) or not _plain(x):
+            return None
+        mine = room()
+        out: Float32Array = np.empty((1, dim), dtype=np.float32)
+        if lib.emm_recall(
+            self._level,
+            threads(),
+            mine.matrix_of(state),
+            dim,
+            rank,
+            from_buffer(FLOATS, x),
+            1,
+            from_buffer(FLOATS, out),
+            NULL,
+            mine.outcome,
+        ):
+            raise _refused(mine.outcome)
+        return out
+
+    # --- writes -----------------------------------------------------------------------------------
+
+    def write_one(
+        self, state: MatrixState, x: npt.ArrayLike, values: npt.ArrayLike, decay: object, gate: object
+    ) -> Float32Array | None:
+        """`dispatch.write` for one pair just as a caller gave it; None where it is not the plain case."""
+        if type(x) is not np.ndarray or type(values) is not np.ndarray:
+            return None
+        if type(decay) is not float or type(gate) is not float:
+            return None
+        parameters = state.parameters
+        shape, others = x.shape, values.shape
+        if (shape != (parameters.rank,) and shape != (1, parameters.rank)) or (
+            others != (parameters.dim,) and others != (1, parameters.dim)
+        ):
+            return None
+        if x.dtype is not _FLOAT32 or values.dtype is not _FLOAT32 or not (_plain(x) and _plain(values)):
+            return None
+        if decay != 1.0 and not 0.0 < (decay := _rounded(decay)) <= 1.0:
+            return None
+        if gate != 1.0:
+            top = 1.0 if parameters.rule is Rule.GATED_DELTA else WRITE_GATE_MAX
+            if not WRITE_GATE_MIN <= (gate := _rounded(gate)) <= top:
+                return None
+        if not state.matrix.flags.writeable:
+            return None  # `dispatch` refuses it
+        return self._one(state, x, values, decay, gate)
+
+    def _one(
+        self, state: MatrixState, x: Float32Array, values: Float32Array, decay: float, gate: float
+    ) -> Float32Array | None:
+        """One pair into a matrix that may be written; None when only a batch can tell whether M stays finite."""
+        mine, parameters, gain = room(), state.parameters, state.gain
+        rule, dim, rank = parameters.rule, parameters.dim, parameters.rank
+        scalars, outcome = mine.scalars, mine.outcome
+        pbar = u = folded = NULL
+        prior = 0.0
+        fresh: Float32Array | None = None
+        assert (gain is not None) == (rule is Rule.PRECONDITIONED), "gain belongs to rule 2"
+        if gain is not None:
+            pbar, u = mine.gain_of(gain, rank)
+            prior = mine.prior(parameters.ridge)
+            count = gain.count
+            scalars.scale, scalars.leak, scalars.gram_trace = gain.scale, gain.leak, gain.gram_trace
+            scalars.count, scalars.signs = count, gain.signs
+            if count == DEFERRED_MAX - 1:
+                fresh = aligned_empty(rank, rank)
+                folded = from_buffer(FLOATS, fresh)
+        status = lib.emm_write_one(
+            self._level,
+            rule,
+            dim,
+            rank,
+            mine.matrix_of(state),
+            from_buffer(FLOATS, x),
+            from_buffer(FLOATS, values),
+            decay,
+            gate,
+            prior,
+            pbar,
+            folded,
+            u,
+            scalars,
+            mine.work_address if mine.single == (dim, rank) else mine.single_work(dim, rank),
+            outcome,
+        )
+        if status:
+            if status < 0:
+                return None
+            raise _refused(outcome)
+        if gain is not None:
+            gain.count = now = scalars.count
+            gain.gram_trace = scalars.gram_trace
+            if now == 0 and fresh is not None:
+                gain.pbar = fresh
+            if decay != 1.0 or gate < 0.0 or now == 0:
+                gain.signs, gain.scale, gain.leak = scalars.signs, scalars.scale, scalars.leak
+        if decay != 1.0:
+            state.flags |= Flag.DECAYED
+        surprise = np.empty(1, _FLOAT32)
+        surprise[0] = outcome.surprise
+        return surprise
 
     def update(
         self, state: MatrixState, x: Float32Array, values: Float32Array, decay: Float32Array, gate: Float32Array
     ) -> Float32Array:
-        rule, gain = state.parameters.rule, state.gain
-        n, rank = x.shape
-        gains = x if rule is Rule.OUTER_PRODUCT else np.empty((n, rank), np.float32)
-        active = np.zeros(n, np.uint8)
-        outcome = ffi.new("emm_outcome *")
-        outcome.row_norm = lib.emm_row_norm_max(_floats(state.matrix), *state.matrix.shape)
-        advanced = None
-        if gain is None:
-            if rule is Rule.OUTER_PRODUCT:
-                values = gate[:, None] * values
-            lib.emm_gains_plain(
-                self._level, int(rule), rank, n, _floats(x), _floats(gate), _floats(gains), _bytes(active), outcome
+        n = x.shape[0]
+        if n == 1 and state.matrix.flags.writeable:
+            done = self._one(state, x, values, float(decay[0]), float(gate[0]))
+            if done is not None:
+                return done
+        matrix, gain, parameters = state.matrix, state.gain, state.parameters
+        if np.may_share_memory(x, matrix) or np.may_share_memory(values, matrix):
+            x, values = x.copy(), values.copy()
+        mine, batch = room(), ffi.new("emm_batch *")
+        batch.rule, batch.dim, batch.rank, batch.n = parameters.rule, parameters.dim, parameters.rank, n
+        batch.matrix = ffi.from_buffer(FLOATS, matrix, require_writable=True)  # else C would write into a mapped file
+        held: list[Any] = [_floats(x), _floats(values), _floats(decay), _floats(gate)]
+        batch.x, batch.values, batch.decay, batch.gate = held
+        fresh: Float32Array | None = None
+        u: Float32Array | None = None
+        if gain is not None:
+            u = aligned_copy(gain.u)
+            batch.prior = mine.prior(parameters.ridge)
+            _set_scalars(batch.scalars, gain)
+            held += [pbar := _floats(gain.pbar), rows := _floats(u)]
+            batch.pbar, batch.u = pbar, rows
+            if gain.count + n >= DEFERRED_MAX:
+                fresh = aligned_empty(*gain.pbar.shape)
+                held.append(folded := _floats(fresh))
+                batch.pbar_folded = folded
+        count = threads()
+        undo, squares = np.empty_like(matrix), np.zeros(n, np.float64)  # `undo` costs nothing until it is needed
+        held += [before := _floats(undo), sums := ffi.from_buffer("double[]", squares)]
+        batch.undo, batch.squares = before, sums
+        batch.work = mine.work(lib.emm_update_floats(parameters.dim, parameters.rank, count))
+        outcome = mine.outcome
+        lib.emm_update(self._level, count, batch, outcome)
+        if outcome.reason:
+            raise _refused(outcome)
+        if gain is not None and u is not None:
+            scalars = batch.scalars
+            state.gain = GainState(
+                fresh if batch.folded and fresh is not None else gain.pbar,
+                u,
+                scalars.signs,
+                scalars.count,
+                scalars.scale,
+                scalars.leak,
+                scalars.gram_trace,
             )
-        else:
-            advanced = self._advance(state, gain, x, decay, gate, gains, active, outcome)
-        _raise_if_refused(outcome)
-        undo = None if outcome.row_norm <= _ROW_NORM_SAFE else state.matrix.copy()
-        predict = rule is not Rule.OUTER_PRODUCT
-        squares = self._sweep(state.matrix, x, gains, values, decay, active, predict, undo)
-        if advanced is not None:
-            state.gain = advanced
-        return np.sqrt(squares).astype(np.float32) if predict else np.zeros(n, np.float32)
+        return np.sqrt(squares).astype(np.float32)
 
-    def _advance(
-        self,
-        state: MatrixState,
-        gain: GainState,
-        x: Float32Array,
-        decay: Float32Array,
-        gate: Float32Array,
-        gains: Float32Array,
-        active: npt.NDArray[np.uint8],
-        outcome: Any,
-    ) -> GainState:
-        """The gain sweep on a copy of the gain state, which it returns."""
-        n, rank = x.shape
-        pbar = gain.pbar.copy() if gain.count + n >= DEFERRED_MAX else gain.pbar
-        u = gain.u.copy()
-        scalars = _scalars(gain)
-        prior = float(np.float32(1) / np.float32(state.parameters.ridge))
-        lib.emm_gains(
-            self._level,
-            rank,
-            n,
-            _floats(x),
-            _floats(decay),
-            _floats(gate),
-            prior,
-            _floats(pbar),
-            _floats(u),
-            scalars,
-            _floats(gains),
-            _bytes(active),
-            outcome,
-        )
-        return GainState(pbar, u, scalars.signs, scalars.count, scalars.scale, scalars.leak, scalars.gram_trace)
-
-    def _sweep(
-        self,
-        matrix: Float32Array,
-        x: Float32Array,
-        gains: Float32Array,
-        values: Float32Array,
-        decay: Float32Array,
-        active: npt.NDArray[np.uint8],
-        predict: bool,
-        undo: Float32Array | None,
-    ) -> npt.NDArray[np.float64]:
-        """Update every row of M in place; on a number that is not finite, put `undo` back and raise."""
-        n, rank = x.shape
-        dim = matrix.shape[0]
-        batch = ffi.new("emm_batch *")
-        batch.dim, batch.rank, batch.n, batch.predict = dim, rank, n, predict
-        held = (_floats(x), _floats(gains), _floats(values), _floats(decay), _bytes(active))
-        batch.x, batch.gains, batch.values, batch.decay, batch.active = held
-        work = np.empty(lib.emm_work_floats(rank), np.float32)
-        squares = np.zeros(n, np.float64)
-        sums = ffi.from_buffer("double[]", squares)
-        rows = ffi.from_buffer("float[]", matrix, require_writable=True)  # else C would write into a mapped file
-        if lib.emm_sweep(self._level, batch, 0, dim, rows, _floats(work), sums):
-            assert undo is not None, "the bound on the rows of M was wrong"
-            matrix[...] = undo
-            raise Refused(Refusal.MATRIX, -1)
-        return squares
+    # --- P and forget -----------------------------------------------------------------------------
 
     def dense(self, gain: GainState) -> Float32Array:
-        copy = gain.copy()
-        lib.emm_fold(self._level, copy.pbar.shape[0], _floats(copy.pbar), _floats(copy.u), _scalars(gain))
-        return copy.pbar
+        rank = gain.pbar.shape[0]
+        folded, u = aligned_empty(rank, rank), gain.u.copy()
+        scalars = ffi.new("emm_gain_scalars *")
+        _set_scalars(scalars, gain)
+        lib.emm_fold(self._level, rank, _floats(gain.pbar), _floats(folded), _floats(u), scalars, room().work(8 * rank))
+        return folded
 
     def forget(self, state: MatrixState, x: Float32Array) -> None:
         n, rank = x.shape
+        if n == 0:
+            return
+        dim = state.parameters.dim
         scratch = np.eye(rank, dtype=np.float32) if state.gain is None else self.dense(state.gain)
-        gains = np.empty((max(n, 1), rank), np.float32)
-        active = np.zeros(n, np.uint8)
-        whole = np.empty(n + rank, np.float32)
-        outcome = ffi.new("emm_outcome *")
-        lib.emm_deflate(
-            self._level, rank, n, _floats(x), _floats(scratch), _floats(whole), _floats(gains), _bytes(active), outcome
+        count = threads()
+        outcome = room().outcome
+        lib.emm_forget(
+            self._level,
+            count,
+            dim,
+            rank,
+            n,
+            ffi.from_buffer(FLOATS, state.matrix, require_writable=True),
+            _floats(x.copy() if np.may_share_memory(x, state.matrix) else x),
+            _floats(scratch),
+            _floats(np.empty((n, rank), np.float32)),
+            _floats(np.empty(n + rank, np.float32)),
+            ffi.from_buffer(BYTES, np.zeros(n, np.uint8)),
+            _floats(np.empty_like(state.matrix)),
+            _floats(np.ones(n, np.float32)),
+            room().work(lib.emm_update_floats(dim, rank, count)),
+            outcome,
         )
-        _raise_if_refused(outcome)
-        nothing = np.zeros((n, state.parameters.dim), np.float32)
-        ones = np.ones(n, np.float32)
-        self._sweep(state.matrix, x, gains, nothing, ones, active, True, state.matrix.copy())
+        if outcome.reason:
+            raise _refused(outcome)
 
 
-def _scalars(gain: GainState) -> Any:
-    scalars = ffi.new("emm_gain_scalars *")
+def _floats(array: Float32Array) -> Any:
+    return ffi.from_buffer(FLOATS, array)
+
+
+def _plain(array: Float32Array) -> bool:
+    flags = array.flags
+    return bool(flags.carray or (flags.c_contiguous and flags.aligned))
+
+
+def _rounded(number: float) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(number))
+
+
+def _set_scalars(scalars: Any, gain: GainState) -> None:
     scalars.scale, scalars.leak, scalars.gram_trace = gain.scale, gain.leak, gain.gram_trace
     scalars.count, scalars.signs = gain.count, gain.signs
-    return scalars
 
 
-def _raise_if_refused(outcome: Any) -> None:
-    if outcome.reason:
-        raise Refused(Refusal(outcome.reason), outcome.row, outcome.value)
+def _refused(outcome: Any) -> Refused:
+    return Refused(Refusal(outcome.reason), outcome.row, outcome.value)

@@ -29,7 +29,7 @@ class Plan:
 
     padded: int  # n, a power of two
     signs: Float32Array  # (n,) ±1
-    order: npt.NDArray[np.int64]  # (n,) a permutation; the first `rank` entries are kept
+    order: npt.NDArray[np.int32]  # (n,) a permutation; the first `rank` entries are kept
     scale: np.float32  # fl(1/√n)
 
 
@@ -52,7 +52,7 @@ def plan(key_dim: int, seed: int) -> Plan:
             (h ^ 2 ^ t) * m + ascending,
             (h ^ 3 ^ t) * m + ascending,
         ]
-    )
+    ).astype(np.int32)
     for array in (signs, order):
         array.flags.writeable = False
     return Plan(n, signs, order, np.float32(1.0 / np.sqrt(np.float64(n))))

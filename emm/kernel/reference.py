@@ -21,6 +21,7 @@ from emm.state import Float32Array, GainState, MatrixState
 
 NAME = "reference"
 LEVEL = "reference"
+FINDS_OUTSIDE = False
 
 _FORGET_MIN = np.float32(2.0**-20)
 
@@ -46,6 +47,14 @@ def transform(keys: Float32Array, plan: Plan, rank: int) -> Float32Array:
             values = np.stack([a + b, a - b], axis=2).reshape(n, plan.padded)
             half *= 2
         return np.ascontiguousarray(values[:, plan.order[:rank]] * plan.scale)
+
+
+def recall_one(state: MatrixState, x: object) -> None:
+    """No lean path: `dispatch` checks the query and calls `recall`."""
+
+
+def write_one(state: MatrixState, x: object, values: object, decay: object, gate: object) -> None:
+    """No lean path: `dispatch` checks the pair and calls `update`."""
 
 
 def recall(matrix: Float32Array, x: Float32Array) -> Float32Array:

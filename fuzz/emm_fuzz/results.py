@@ -37,7 +37,7 @@ def code_digest(start: str = "emm_fuzz.pieces") -> str:
         if source is not None:
             found[name] = source
             names += [name.rpartition(".")[0], *_imports(source)]
-    for path in (REPOSITORY / "emm" / "kernel").glob("emm_kernel*.[ch]"):
+    for path in (REPOSITORY / "emm" / "kernel" / "c").glob("*.[ch]"):
         found[path.name] = path.read_bytes()
     digest = hashlib.sha256()
     for name in sorted(found):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from emm.codec.integrity import check_block
 from emm.codec.lineage import Lineage
 from emm.codec.snapshot import Snapshot
-from emm.errors import CorruptionError, EmmError, FencedError, InputError, StorageError
+from emm.errors import CorruptionError, EmmError, FencedError, FormatError, InputError, StorageError
 from emm.layout import BLOCK_BYTES, SNAPSHOT_SUFFIX, Origin
 from emm.repair.overlay import MendedJournal, commits_after
 from emm.repair.plan import Action, FilePlan, Plan
@@ -33,6 +33,7 @@ from emm.storage.journal_writer import now_us
 from emm.storage.names import parse_name
 from emm.storage.replay import Replayer
 from emm.storage.snapshot_file import publish_snapshot
+from emm.verify.finding import Finding
 from emm.verify.report import Report, verify
 from emm.verify.verdict import Verdict
 from emm.vfs import Directory, LocalDirectory
@@ -75,10 +76,10 @@ def execute(
         raise InputError("a plan is carried out as `plan` made it")
     if plan.losses and not allow_loss:
         raise CorruptionError(
-            "the repair would lose something, and that was not allowed (--allow-loss)",
+            "the repair would lose what its plan names, and that was not allowed (--allow-loss)",
             file=plan.url,
-            expected=f"commits up to {plan.lsn}",
-            found=f"{len(plan.losses)} {'loss' if len(plan.losses) == 1 else 'losses'}, commits up to {plan.lsn_kept}",
+            expected="no loss",
+            found=f"{len(plan.losses)} of {' and '.join(sorted({loss.kind for loss in plan.losses}, reverse=True))}",
         )
     if not plan.possible:
         raise CorruptionError("nothing is left that opens, so nothing is written", file=plan.url)
@@ -107,20 +108,25 @@ def _held(directory: LocalDirectory) -> Callable[[], None]:
         return lambda: None
 
 
+def _not_as_planned(error: FormatError | Finding, file: str | None) -> CorruptionError:
+    """Bytes that are not what the plan was made from: changed since, or hidden by a report."""
+    return CorruptionError(
+        f"the memory is not what the plan was made from: {error.message}",
+        rule=error.rule,
+        file=error.file or file,
+        offset=error.offset,
+        expected=error.expected,
+        found=error.found,
+    )
+
+
 def _require_sound(report: Report, plan: Plan) -> None:
     """The check of what was written: anything but what the plan foresaw means that the plan's facts were wrong."""
     allowed = _SOUND if plan.torn else _SOUND[:2]
     for target in report.targets:
         for each in target.findings:
             if target.verdict not in allowed:
-                raise CorruptionError(
-                    f"the memory is not what the plan was made from: {each.message}",
-                    rule=each.rule,
-                    file=each.file,
-                    offset=each.offset,
-                    expected=each.expected,
-                    found=each.found,
-                )
+                raise _not_as_planned(each, None)
         if target.lsn != plan.lsn_kept:
             raise CorruptionError(
                 "the memory is not what the plan was made from",
@@ -194,7 +200,10 @@ class _Writer:
                     self._progress(name, len(chunk))
                 yield chunk
 
-        self._directory.publish(name, hashed())
+        try:
+            self._directory.publish(name, hashed())
+        except FormatError as error:
+            raise _not_as_planned(error, f"{self._plan.url}/{name}") from error
         self._written[name] = digest.hexdigest()
 
     def _found(self, name: str) -> str | None:

@@ -33,6 +33,7 @@ class JournalMender:
     heads: dict[int, Head]  # of our own snapshots, by generation
     key_dim: int
     dim: int
+    distrusted: frozenset[int] = field(init=False, default=frozenset())  # whole, and not a continuation of the log
     headers: dict[int, tuple[SegmentHeader, list[Part]]] = field(init=False, default_factory=dict)
     mended: dict[int, MendedSegment] = field(init=False, default_factory=dict)
 
@@ -40,6 +41,8 @@ class JournalMender:
         """Segment number → what can be made of it, for every segment that is there or must have been."""
         numbers = self._numbers()
         for number in numbers:
+            if number in self.distrusted:
+                continue
             if number in self.own.headers:
                 self.headers[number] = self.own.headers[number], []
             elif (found := self._flipped_header(number)) is not None:
@@ -122,9 +125,9 @@ class JournalMender:
     def _segment(self, number: int, *, last: bool) -> MendedSegment:
         present = number in self.own.listing.segments
         if number not in self.headers:
-            other = self._other_header(number)
+            other = None if number in self.distrusted else self._other_header(number)
             if other is None:
-                return MendedSegment(number, complete=False, own=present)
+                return MendedSegment(number, complete=False, own=present, unknown=not self._bounded(number))
             self.headers[number] = other
         header, parts = self.headers[number]
         if number not in self.suspects and present and not parts:
@@ -133,8 +136,7 @@ class JournalMender:
         expected = self._expected(number, header, last)
         if not data and self.replica is not None:
             parts = [Part("file", From.REPLICA, "its segment continues our chain value", 0, None)]
-        mender = SegmentMender(number, header, data, self._same_file(number, header), expected)
-        mended = mender.run(parts, header.encode())
+        mended = SegmentMender(number, header, parts, data, self._same_file(number, header), expected).run()
         mended.own = present
         return mended
 
@@ -167,6 +169,12 @@ class JournalMender:
             if head.lineage.segment_next == number + 1:
                 return head.header.lsn, head.lineage.chain
         return None
+
+    def _bounded(self, number: int) -> bool:
+        """True when a later segment or snapshot says that this one was ended, even if not where."""
+        return any(later > number for later in self.headers) or any(
+            head.lineage.segment_next > number for head in self.heads.values()
+        )
 
     def _expected(self, number: int, header: SegmentHeader, last: bool) -> Expected:
         follower = self.headers.get(number + 1)

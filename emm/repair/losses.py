@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from emm.layout import Flag
 from emm.repair.copies import MemoryCopy
-from emm.repair.plan import Loss
+from emm.repair.plan import Action, Loss
 from emm.repair.segments import MendedSegment
 from emm.repair.snapshots import MendedSnapshot, SnapshotMender
 from emm.storage.names import segment_name, snapshot_name
+from emm.verify.finding import Finding, Severity
 from emm.verify.regions import block_spans
 
 
@@ -84,12 +85,27 @@ class Losses:
             gaps = [number for number, each in self.segments.items() if not each.complete]
             file = segment_name(gaps[-1]) if gaps else None
             found.append(Loss("state", "commits are lost", file, lsns=(end + 1, self.wanted)))
+        for segment in self.segments.values():
+            if segment.unknown and segment.own:
+                message = "the end of the log cannot be told: this segment is beyond reading"
+                name = segment_name(segment.number)
+                found.append(Loss("state", message, name, lsns=(max(end, self.wanted) + 1, None)))
         for generation, each in self.mender.mended.items():
             if generation <= anchor.generation or each.whole:
                 continue
             beyond = each.found is not None and each.found.head.header.lsn > end
             if beyond or generation >= floor > anchor.generation:
                 found.append(self.of_snapshot(each, "state", f"a newer state is lost: {self.reason(each)}"))
+        return found
+
+    def untouched(self, findings: Iterable[Finding], actions: Mapping[str, Action]) -> list[Loss]:
+        """Damage that the plan does nothing about: contradictions between bytes whose checksums all hold."""
+        found = []
+        for each in findings:
+            name = (each.file or "").rpartition("/")[2]
+            if each.severity is Severity.DAMAGE and actions.get(name) is Action.COPY:
+                message = f"what nothing can mend: {each.message}"
+                found.append(Loss("state", message, name, spans=each.spans, lsns=each.lsns))
         return found
 
     def everything(self) -> list[Loss]:

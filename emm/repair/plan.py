@@ -77,7 +77,7 @@ class Loss:
     file: str | None = None
     blocks: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
-    lsns: tuple[int, int] | None = None
+    lsns: tuple[int, int | None] | None = None  # last None: to an end that nothing tells
 
     def to_dict(self) -> dict[str, Any]:
         plain: dict[str, Any] = {"kind": self.kind, "message": self.message}
@@ -196,8 +196,10 @@ def spans_json(spans: Sequence[Span]) -> list[dict[str, Any]]:
     return [{"region": span.region, "rows": span.rows, "columns": span.columns} for span in spans]
 
 
-def commits_text(lsns: tuple[int, int]) -> str:
-    return f"commit {lsns[0]}" if lsns[0] == lsns[1] else f"commits {lsns[0]}–{lsns[1]}"
+def commits_text(lsns: tuple[int, int | None]) -> str:
+    """`commit 3`, `commits 3–5`, `commits 3–?`."""
+    first, last = lsns
+    return f"commit {first}" if first == last else f"commits {first}–{'?' if last is None else last}"
 
 
 def runs_text(numbers: Sequence[int]) -> str:

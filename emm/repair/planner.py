@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emm.codec.journal import SegmentHeader
 from emm.errors import EmmError, InputError, StorageError, UnsupportedError
 from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, STATE_BYTES_MAX
 from emm.repair.copies import MemoryCopy
@@ -24,11 +25,21 @@ from emm.repair.snapshots import MendedSnapshot, SnapshotMender
 from emm.repair.standin import StandIn, StandIns
 from emm.storage.names import parse_name, segment_name, snapshot_name
 from emm.verify.finding import Finding, Severity
-from emm.verify.levels import Level, Options
+from emm.verify.levels import Level, Options, parse_level
 from emm.verify.memory import check_memory
 from emm.vfs import is_directory, open_directory
 from emm.vfs.resolve import Location
 
+_CONTRADICTIONS = (  # between bytes whose checksums hold
+    "log-contradicted",
+    "chain-broken",
+    "payload-invalid",
+    "replay-refused",
+    "replay-differs",
+    "not-finite",
+    "gain-not-symmetric",
+    "gain-out-of-bounds",
+)
 _SUSPICIOUS = (Severity.DAMAGE, Severity.TORN, Severity.UNKNOWN)
 
 
@@ -47,15 +58,16 @@ def plan(
     *,
     against: Location | None = None,
     report: str | os.PathLike[str] | None = None,
+    level: str | Level = Level.BLOCKS,
     state_bytes_max: int = STATE_BYTES_MAX,
     progress: Callable[[str, int], None] | None = None,
 ) -> Plan:
     """How the memory at `url` can be repaired. Nothing is written.
 
     `against` is a replica to take parts from; `report` the file of an earlier `emm-verify --json`, which spares the
-    scan. Raises `InputError` (a replica of another memory, a report that does not fit), `MissingError`,
-    `UnsupportedError` or `LimitError` where the bytes are beyond this library, `FormatError` where nothing says whose
-    they are.
+    scan; without one the memory is checked at `level`, blocks or deeper. Raises `InputError` (a replica of another
+    memory, a report that does not fit), `MissingError`, `UnsupportedError` or `LimitError` where the bytes are beyond
+    this library, `FormatError` where nothing says whose they are.
     """
     if not is_directory(url):
         raise InputError("a memory directory is repaired as a whole", expected="a directory", found=str(url))
@@ -66,11 +78,17 @@ def plan(
         replica.require_same_memory(own.uuid)
     if report is not None:
         findings = findings_of_report(report, own)
+        believed = [each for each in findings if each.code in _CONTRADICTIONS]
     else:
-        options = Options(Level.BLOCKS, state_bytes_max=state_bytes_max, progress=progress)
-        findings = check_memory(own.directory, options).findings
+        deep = parse_level(level)
+        if deep < Level.BLOCKS:
+            raise InputError(
+                "a repair needs to know of every block", expected="level blocks or deeper", found=deep.label
+            )
+        options = Options(deep, state_bytes_max=state_bytes_max, progress=progress)
+        findings = believed = check_memory(own.directory, options).findings
     _require_judgeable(findings)
-    return _Planner(own, replica, findings, state_bytes_max).run()
+    return _Planner(own, replica, findings, believed, state_bytes_max).run()
 
 
 def _require_judgeable(findings: list[Finding]) -> None:
@@ -85,9 +103,16 @@ class _Planner:
     """One plan in the making."""
 
     def __init__(
-        self, own: MemoryCopy, replica: MemoryCopy | None, findings: list[Finding], state_bytes_max: int
+        self,
+        own: MemoryCopy,
+        replica: MemoryCopy | None,
+        findings: list[Finding],
+        believed: list[Finding],  # those that our own reading of the files they blame cannot refute
+        state_bytes_max: int,
     ) -> None:
-        self.own, self.replica, self.findings = own, replica, findings
+        self.own, self.replica, self.findings, self.believed = own, replica, findings, believed
+        for generation in self._blamed(("chain-broken", "payload-invalid"), SNAPSHOT_SUFFIX):
+            own.heads.pop(generation, None)  # its own proofs prove something that is not this memory's
         suspects = [
             parse_name((each.file or "").rpartition("/")[2]) for each in findings if each.severity in _SUSPICIOUS
         ]
@@ -99,7 +124,9 @@ class _Planner:
         key_dim, dim = (shapes[-1].key_dim, shapes[-1].dim) if shapes else (0, 0)
         bad_segments = frozenset(number for suffix, number in named if suffix == SEGMENT_SUFFIX)
         bad_snapshots = frozenset(number for suffix, number in named if suffix == SNAPSHOT_SUFFIX)
-        self.segments = JournalMender(own, replica, bad_segments, heads, key_dim, dim).run()
+        journal = JournalMender(own, replica, bad_segments, heads, key_dim, dim)
+        journal.distrusted = self._blamed(("log-contradicted",), SEGMENT_SUFFIX)
+        self.segments = journal.run()
         self.mender = SnapshotMender(own, replica, bad_snapshots, self.segments)
         self.snapshots = self.mender.run()
         self.older: list[Loss] = []
@@ -113,14 +140,20 @@ class _Planner:
         floors += [each.header.floor_generation for each in self.segments.values() if each.header is not None]
         self.floor = max(floors, default=1)
 
+    def _blamed(self, codes: tuple[str, ...], suffix: str) -> frozenset[int]:
+        """Numbers of files whose checksums hold and whose contents cannot be right."""
+        names = [parse_name((each.file or "").rpartition("/")[2]) for each in self.findings if each.code in codes]
+        return frozenset(each[1] for each in names if each is not None and each[0] == suffix)
+
     def _gap_end(self, segment: MendedSegment) -> int:
         """The last commit that a segment with a gap is known to have held."""
-        if segment.complete or segment.header is None:
+        if segment.complete or not segment.own:
             return 0
+        header = segment.header or SegmentHeader(segment.number, 1, 1, self.own.uuid, bytes(16), b"", 0, 0)
         follower = self.segments.get(segment.number + 1)
         stated = follower.header.previous_bytes if follower is not None and follower.header is not None else 0
         try:
-            return JournalMender(self.own, None, frozenset(), {}, 0, 0).evidence(segment.number, segment.header, stated)
+            return JournalMender(self.own, None, frozenset(), {}, 0, 0).evidence(segment.number, header, stated)
         except EmmError:
             return 0
 
@@ -130,16 +163,17 @@ class _Planner:
         anchor, end = self._anchor()
         names = Losses(self.own, self.mender, self.segments, self.wanted)
         files: list[FilePlan] = []
+        first, last = (0, -1) if anchor is None else self._kept_segments(anchor, end)
         if anchor is None:
             losses = names.everything()
         else:
-            first, last = self._kept_segments(anchor, end)
             files += self._snapshot_files(names, StandIns(self.own, self.mender, self.segments, first, last, end))
             files += self._segment_files(first, last)
             losses = [*names.state(anchor, end, self.floor), *self.older, *names.pairs(first)]
         files += self._left_out(names, {each.name for each in files})
+        losses += names.untouched(self.believed, {each.name: each.action for each in files})
         notes = list(self.mender.notes)
-        torn = any(each.torn for each in self.segments.values())
+        torn = any(self.segments[number].torn for number in range(first, last + 1))
         if torn:
             notes.append("the tail is torn or damaged, nobody can tell which: it is taken over as it is")
         if self.replica is not None:
@@ -244,7 +278,8 @@ class _Planner:
             action = Action.REBUILD
         if not each.complete:
             offset = each.stopped_at or 0
-            pieces.append(seal(offset, each.live_last, self.own.uuid))
+            if not each.sealed:
+                pieces.append(seal(offset, each.live_last, self.own.uuid))
             detail = "what lies after the gap is left out, and a seal ends the segment"
             parts.append(Part("tail", From.DERIVED, detail, offset))
             action = Action.REBUILD

@@ -38,6 +38,7 @@ class Candidate:
     data: bytes
     source: From
     detail: str
+    by_chain: bool = False  # its own CRC-32 says otherwise; a batch may hold one such record
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def _other_trailer(data: bytes, offset: int, known: Surroundings) -> Iterator[Ca
         record = decode_record(raw, offset, known.uuid)
         detail = "its trailing CRC-32, from the payload that the commit's chain proves"
         if record.type is not RecordType.COMMIT or _chain_of(record, known) == decode_commit(record).chain:
-            yield Candidate(record, raw, From.DERIVED, detail)
+            yield Candidate(record, raw, From.DERIVED, detail, by_chain=True)
 
 
 def _derived_commit(data: bytes, offset: int, known: Surroundings) -> Iterator[Candidate]:

@@ -18,6 +18,7 @@ from emm.repair.plan import From, Part
 from emm.repair.record_candidates import BARE_BYTES, Candidate, Surroundings, bare_record, candidates
 
 _BARE = (RecordType.MARK, RecordType.SEAL)
+_TAKEN_BACK_MAX = 256  # choices of one batch; each may search a record for a flipped bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class MendedSegment:
     sealed: bool = True  # ends in a seal
     stopped_at: int | None = None  # byte of the gap
     own: bool = True  # the file is there
+    unknown: bool = False  # the file held commits past `live_last`, or may have: nothing says how many
 
     @property
     def size(self) -> int:
@@ -73,27 +75,39 @@ class SegmentMender:
     """Walks one segment whose header is known."""
 
     def __init__(
-        self, number: int, header: SegmentHeader, own: bytes, replica: bytes | None, expected: Expected
+        self,
+        number: int,
+        header: SegmentHeader,
+        header_parts: list[Part],
+        own: bytes,
+        replica: bytes | None,
+        expected: Expected,
     ) -> None:
+        """`header_parts` say how the header was mended, if it was; `header` is the mended one."""
         self.mended = MendedSegment(number, header, live_last=header.first_lsn - 1, chain_end=header.chain)
+        self._header_parts = header_parts
         self._own = own
         self._replica = replica or b""
         self._expected = expected
         self._end = min(len(own), expected.previous_bytes) if expected.previous_bytes else len(own)
         self._limit = expected.previous_bytes or max(len(own), len(self._replica))
+        self._borrowed = any(part.source is From.REPLICA for part in header_parts)
         self._due = expected.at_least if expected.live_end is None else expected.live_end
         self._lsn = header.first_lsn - 1  # of the last whole commit, dead ones included
         self._chain = header.chain
         self._sealed = False
 
-    def run(self, header_parts: list[Part], header_bytes: bytes) -> MendedSegment:
-        """The mended segment. `header_bytes` are the 128 bytes that stand before its records."""
+    def run(self) -> MendedSegment:
+        """The mended segment."""
         mended = self.mended
-        mended.parts += header_parts
-        mended.pieces.append(Piece(0, SEGMENT_HEADER.size, header_bytes if header_parts else None))
+        assert mended.header is not None
+        header_bytes = mended.header.encode() if self._header_parts else None
+        mended.parts += self._header_parts
+        mended.pieces.append(Piece(0, SEGMENT_HEADER.size, header_bytes))
         offset = SEGMENT_HEADER.size
         while offset < self._limit and not self._sealed:
-            if offset >= len(self._own) and self._lsn >= self._due and self._expected.live_end is None:
+            ahead = offset >= len(self._own) and self._lsn >= self._due and self._expected.live_end is None
+            if ahead and not self._borrowed:
                 break  # a replica that is ahead: nothing here says that those commits were this copy's
             taken = self._batch(offset, replica_first=False) or self._batch(offset, replica_first=True)
             if taken is None:
@@ -105,40 +119,60 @@ class SegmentMender:
     # --- one batch, mark or seal ----------------------------------------------------------------
 
     def _batch(self, start: int, *, replica_first: bool) -> list[Candidate] | None:
-        """The records from `start` to a commit whose chain follows, or one mark or seal; None for neither."""
+        """The records from `start` to a commit whose chain follows, or one mark or seal; None for neither.
+
+        Where a record may have been this or that, the chain decides: the last choice is taken back first.
+        """
         taken: list[Candidate] = []
-        offset = start
-        while offset < self._limit:
-            known = self._known([each.record for each in taken])
-            found = self._record(offset, known, replica_first)
+        ways = [self._records(start, taken, replica_first)]
+        offset, again = start, 0
+        while ways and again <= _TAKEN_BACK_MAX:
+            found = next(ways[-1], None) if offset < self._limit else None
             if found is None:
-                return None
+                ways.pop()
+                offset -= len(taken.pop().data) if taken else 0
+                again += 1
+                continue
             taken.append(found)
-            offset += len(found.data)
             if found.record.type in _BARE:
                 return taken
             if found.record.type is RecordType.COMMIT:
-                return taken if self._follows(taken) else None
+                if self._follows(taken):
+                    return taken
+                taken.pop()
+                again += 1
+                continue
+            offset += len(found.data)
+            ways.append(self._records(offset, taken, replica_first))
         return None
 
-    def _known(self, batch: list[JournalRecord]) -> Surroundings:
-        expected, header = self._expected, self.mended.header
-        assert header is not None
-        return Surroundings(
-            expected.uuid, expected.key_dim, expected.dim, self._lsn, self._chain, header.first_lsn, batch
-        )
-
-    def _record(self, offset: int, known: Surroundings, replica_first: bool) -> Candidate | None:
+    def _records(self, offset: int, taken: list[Candidate], replica_first: bool) -> Iterator[Candidate]:
+        """What may have stood at `offset` behind the records taken so far, the most likely first."""
+        batch = bool(taken)
         ours = self._whole(self._own[: self._end], offset, From.HEAD, "")
         theirs = self._whole(self._replica, offset, From.REPLICA, "the replica's record at the same place")
-        whole = (theirs, ours) if replica_first else (ours, theirs)
-        for each in whole:
-            if each is not None and self._in_order(each.record, known):
-                return each
+        for whole in (theirs, ours) if replica_first else (ours, theirs):
+            if whole is not None and self._in_order(whole.record, batch):
+                yield whole
+        expected, header = self._expected, self.mended.header
+        assert header is not None
+        known = Surroundings(
+            expected.uuid,
+            expected.key_dim,
+            expected.dim,
+            self._lsn,
+            self._chain,
+            header.first_lsn,
+            [each.record for each in taken],
+        )
+        doubtful = any(each.by_chain for each in taken)
         for each in candidates(self._own[: self._end], offset, known):
-            if self._in_order(each.record, known) and offset + len(each.data) <= self._limit:
-                return each
-        return bare_record(self._own, offset, self._end, known, ended=self._ends_at(known.lsn))
+            fits = self._in_order(each.record, batch) and offset + len(each.data) <= self._limit
+            if fits and not (doubtful and each.by_chain):
+                yield each
+        bare = bare_record(self._own, offset, self._end, known, ended=self._ends_at(known.lsn))
+        if bare is not None:
+            yield bare
 
     def _ends_at(self, lsn: int) -> bool:
         return self._expected.ended and self._expected.live_end is not None and lsn >= self._expected.live_end
@@ -150,10 +184,10 @@ class SegmentMender:
             return None
         return Candidate(record, data[offset : offset + record.size], source, detail)
 
-    def _in_order(self, record: JournalRecord, known: Surroundings) -> bool:
+    def _in_order(self, record: JournalRecord, batch: bool) -> bool:
         if record.type in _BARE:
-            return not known.batch and record.lsn == record.synced_through == known.lsn and not record.payload
-        return record.lsn == known.lsn + 1 and (record.type is not RecordType.COMMIT or bool(known.batch))
+            return not batch and record.lsn == record.synced_through == self._lsn and not record.payload
+        return record.lsn == self._lsn + 1 and (record.type is not RecordType.COMMIT or batch)
 
     def _follows(self, taken: list[Candidate]) -> bool:
         """J-11, J-12 and J-16 for a batch with its commit."""
@@ -196,7 +230,11 @@ class SegmentMender:
         if mended.live_last < self._due:
             mended.complete, mended.stopped_at = False, offset
             return
-        if self._sealed or offset >= self._limit:
+        ours = rest == 0 and all(piece.data is None for piece in mended.pieces[1:])
+        if self._borrowed and expected.live_end is None and not self._sealed and not ours:
+            mended.unknown = True  # our own bytes are not this segment's, so they are no torn tail of it either
+            mended.complete, mended.stopped_at = False, offset
+        elif self._sealed or (offset >= self._limit and not expected.ended):
             self._after_the_end(offset, rest)
         elif expected.live_end is None:
             if rest > 0:
@@ -204,8 +242,11 @@ class SegmentMender:
                 mended.pieces.append(Piece(offset, rest))
         else:  # what lies there is a dead writer's, or what a seal was
             what = "bytes after the last commit that counts are left out, and a seal ends the segment"
+            if rest <= 0:
+                what = "the seal that is gone, as what comes after the segment says"
             mended.parts.append(Part("tail", From.DERIVED, what, offset, max(rest, BARE_BYTES)))
-            mended.exact = False
+            mended.exact = rest <= 0 and expected.ended
+            mended.sealed = True
             mended.pieces.append(seal(offset, self._lsn, expected.uuid))
 
     def _after_the_end(self, offset: int, rest: int) -> None:

@@ -293,10 +293,13 @@ class SnapshotMender:
 
     def reach(self, segment: int, lsn: int, generation: int) -> int:
         """The last commit to which whole segments lead from there (R-2, R-4, R-5)."""
+        chain = b""
         while (found := self.segments.get(segment)) is not None and found.header is not None:
             if found.header.first_lsn != lsn + 1 or found.header.floor_generation > generation:
                 break
-            lsn = found.live_last
+            if chain and found.header.chain != chain:
+                break
+            lsn, chain = found.live_last, found.chain_end
             if not found.complete:
                 break
             segment += 1

@@ -36,7 +36,13 @@ def repair_options(command: Command) -> Command:
 
 
 def run_repair(
-    paths: tuple[str, ...], given: dict[str, Any], *, as_json: bool, progress: Callable[[str, int], None]
+    paths: tuple[str, ...],
+    given: dict[str, Any],
+    *,
+    level: str,
+    as_json: bool,
+    as_jsonl: bool,
+    progress: Callable[[str, int], None],
 ) -> int | None:
     """Plan, show, repair; the exit code. None when no repair was asked for."""
     if not given.pop("repair"):
@@ -46,9 +52,11 @@ def run_repair(
         return None
     if len(paths) != 1:
         raise click.UsageError("--repair takes one memory.")
+    if as_jsonl:
+        raise click.UsageError("--repair speaks text or --json, not --jsonl.")
     if not given["out"] and not given["dry_run"]:
         raise click.UsageError("--repair needs --out PATH, or --dry-run to see the plan alone.")
-    found = plan(paths[0], against=given["against"], report=given["from_report"], progress=progress)
+    found = plan(paths[0], against=given["against"], report=given["from_report"], level=level, progress=progress)
     if not as_json:
         _show(found)
     if given["dry_run"] or not found.damaged:

@@ -109,7 +109,7 @@ def verify_command(
     if as_json and as_jsonl:
         raise click.UsageError("choose one of --json and --jsonl.")
     progress = ProgressLine()
-    repaired = run_repair(paths, repair, as_json=as_json, progress=progress)
+    repaired = run_repair(paths, repair, level=level, as_json=as_json, as_jsonl=as_jsonl, progress=progress)
     if repaired is not None:
         progress.end()
         return repaired

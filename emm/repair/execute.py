@@ -19,19 +19,18 @@ from emm.codec.lineage import Lineage
 from emm.codec.snapshot import Snapshot
 from emm.errors import CorruptionError, EmmError, FencedError, FormatError, InputError, StorageError
 from emm.layout import BLOCK_BYTES, SNAPSHOT_SUFFIX, Origin
-from emm.repair.overlay import MendedJournal, commits_after
+from emm.repair.compute import Computer
+from emm.repair.mended import MendedSnapshot
+from emm.repair.overlay import MendedJournal
 from emm.repair.plan import Action, FilePlan, Plan
 from emm.repair.planner import Context
 from emm.repair.provenance import earlier_records, encode_record, next_name, read_earlier
-from emm.repair.rows import Rebuilt, Rows, block_of, empty_rows, read_rows, replay_rows
+from emm.repair.rows import Rows, block_of
 from emm.repair.segments import Piece
-from emm.repair.snapshots import Base, MendedSnapshot
 from emm.repair.staging import Staging, refuse_as_full, target_path
 from emm.repair.standin import StandIn
-from emm.state import MatrixState
 from emm.storage.journal_writer import now_us
 from emm.storage.names import parse_name
-from emm.storage.replay import Replayer
 from emm.storage.snapshot_file import publish_snapshot
 from emm.verify.finding import Finding
 from emm.verify.report import Report, verify
@@ -161,6 +160,7 @@ class _Writer:
         segments = {parsed[1]: each for name, each in kept.items() if (parsed := parse_name(name)) and ".wal" in name}
         self._journal = MendedJournal(context.own.directory, self._all_segments(segments))
         self._kept = kept
+        self._computer = Computer(plan.url, context.snapshots, self._journal, context.state_bytes_max)
 
     def _all_segments(self, kept: dict[int, FilePlan]) -> dict[int, tuple[Piece, ...]]:
         """Every readable segment: replay may need older ones than the repaired memory keeps."""
@@ -232,7 +232,7 @@ class _Writer:
             filled = frozenset(mended.replay.blocks)
             header, lineage = mended.found.head.header, mended.found.head.lineage
             through = header.lsn, lineage.chain
-            rebuilt = self._replayed(mended.replay.base, mended.replay.rows, header.parameters.dim, through)[0]
+            rebuilt = self._computer.replayed(mended.replay.base, mended.replay.rows, header.parameters.dim, through)[0]
         yield mended.found.data
         for index, entry in enumerate(table):
             if rebuilt is not None and index in filled:
@@ -252,7 +252,7 @@ class _Writer:
         head = mended.found.head
         rows: Rows = ((0, base.parameters.dim - 1),)
         through = recipe.lsn, recipe.chain
-        rebuilt, replayer = self._replayed(base, rows, base.parameters.dim, through)
+        rebuilt, replayer = self._computer.replayed(base, rows, base.parameters.dim, through)
         parsed = parse_name(name)
         assert parsed is not None
         lineage = Lineage(
@@ -269,41 +269,3 @@ class _Writer:
         snapshot = Snapshot(rebuilt.state, parsed[1], recipe.lsn, head.header.uuid, lineage, head.metadata)
         publish_snapshot(self._directory, snapshot)
         self._written[name] = hashlib.sha256(self._directory.map(name)).hexdigest()
-
-    def _replayed(self, base: Base, rows: Rows, dim: int, through: tuple[int, bytes]) -> tuple[Rebuilt, Replayer]:
-        state, segment, write_count, expand_at = self._base(base, rows)
-        commits = commits_after(self._journal, self._context.own.uuid, segment, base.lsn)
-        try:
-            return replay_rows(
-                Replayer(state, write_count=write_count, expand_at=expand_at),
-                rows,
-                dim,
-                (base.lsn, base.chain),
-                commits,
-                through,
-                state_bytes_max=self._context.state_bytes_max,
-            )
-        except EmmError as error:
-            raise error.located(self._plan.url) from None
-
-    def _base(self, base: Base, rows: Rows) -> tuple[MatrixState, int, int, float]:
-        """(rows of the base, the segment that goes on from it, its write count, its expansion threshold)."""
-        if base.generation is None:
-            return empty_rows(base.parameters, rows), 1, 0, 0.0
-        assert base.copy is not None
-        context, generation, copy = self._context, base.generation, base.copy
-        mended = context.snapshots.mended.get(generation)
-        found = copy.heads[generation] if copy.is_replica else mended.found if mended is not None else None
-        assert found is not None
-
-        def block(index: int) -> bytes:
-            if not copy.is_replica:
-                assert mended is not None
-                return context.snapshots.block(mended, index)
-            data = copy.block(generation, index, found.head.table[index])
-            if data is None:
-                raise StorageError("the replica changed while it was read", file=copy.directory.url)
-            return data
-
-        lineage = found.head.lineage
-        return read_rows(found.head.header, rows, block), lineage.segment_next, lineage.write_count, lineage.expand_at

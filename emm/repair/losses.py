@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from emm.layout import Flag
 from emm.repair.copies import MemoryCopy
+from emm.repair.mended import MendedSnapshot
 from emm.repair.plan import Action, Loss
 from emm.repair.segments import MendedSegment
-from emm.repair.snapshots import MendedSnapshot, SnapshotMender
+from emm.repair.snapshots import SnapshotMender
 from emm.storage.names import segment_name, snapshot_name
 from emm.verify.finding import Finding, Severity
 from emm.verify.regions import block_spans

@@ -7,7 +7,6 @@ named; where a choice is to be made, the state comes first and its history secon
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, STATE_BYTES_MAX
 from emm.repair.copies import MemoryCopy
 from emm.repair.journal import JournalMender
 from emm.repair.losses import Losses, about_replica
-from emm.repair.plan import Action, FilePlan, From, Loss, Part, Plan
+from emm.repair.mended import MendedSnapshot
+from emm.repair.plan import Action, FilePlan, Loss, Plan
 from emm.repair.report_file import findings_of_report
-from emm.repair.segments import MendedSegment, Piece, merged_pieces, seal
-from emm.repair.snapshots import MendedSnapshot, SnapshotMender
+from emm.repair.segment_file import segment_file
+from emm.repair.segments import MendedSegment
+from emm.repair.snapshots import SnapshotMender
 from emm.repair.standin import StandIn, StandIns
 from emm.storage.names import parse_name, segment_name, snapshot_name
 from emm.verify.finding import Finding, Severity
@@ -266,30 +267,10 @@ class _Planner:
         files = []
         length_before: int | None = None
         for number in range(first, last + 1):
-            made = self._segment_file(self.segments[number], length_before)
+            made = segment_file(self.segments[number], length_before, self.own.uuid)
             files.append(made)
             length_before = None if made.action is Action.COPY else self._size(made)
         return files
-
-    def _segment_file(self, each: MendedSegment, length_before: int | None) -> FilePlan:
-        pieces, parts, action = list(each.pieces), list(each.parts), Action.MEND if each.parts else Action.COPY
-        assert each.header is not None
-        if not each.exact:
-            action = Action.REBUILD
-        if not each.complete:
-            offset = each.stopped_at or 0
-            if not each.sealed:
-                pieces.append(seal(offset, each.live_last, self.own.uuid))
-            detail = "what lies after the gap is left out, and a seal ends the segment"
-            parts.append(Part("tail", From.DERIVED, detail, offset))
-            action = Action.REBUILD
-        stated = each.header.previous_bytes
-        if stated and length_before is not None and length_before < stated:
-            header = dataclasses.replace(each.header, previous_bytes=length_before)
-            pieces = _with_header(pieces, header.encode())
-            parts.append(Part("segment header", From.DERIVED, "states the new length of the segment before it", 0, 128))
-            action = Action.REBUILD
-        return FilePlan(segment_name(each.number), action, tuple(parts), recipe=tuple(merged_pieces(pieces)))
 
     def _size(self, each: FilePlan) -> int:
         recipe = each.recipe
@@ -300,10 +281,3 @@ class _Planner:
             assert recipe.found is not None
             return recipe.found.head.geometry.file_bytes
         return sum(piece.length for piece in recipe) if isinstance(recipe, tuple) else 0
-
-
-def _with_header(pieces: list[Piece], header: bytes) -> list[Piece]:
-    """The pieces of a segment with other 128 bytes before its records."""
-    first, rest = pieces[0], pieces[1:]
-    after = [Piece(first.offset + len(header), first.length - len(header))] if first.length > len(header) else []
-    return [Piece(0, len(header), header), *after, *rest]

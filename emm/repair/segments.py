@@ -90,6 +90,7 @@ class SegmentMender:
         self._replica = replica or b""
         self._expected = expected
         self._end = min(len(own), expected.previous_bytes) if expected.previous_bytes else len(own)
+        self._heard = own[: self._end]  # what lies beyond proves nothing (R-11)
         self._limit = expected.previous_bytes or max(len(own), len(self._replica))
         self._borrowed = any(part.source is From.REPLICA for part in header_parts)
         self._due = expected.at_least if expected.live_end is None else expected.live_end
@@ -149,7 +150,7 @@ class SegmentMender:
     def _records(self, offset: int, taken: list[Candidate], replica_first: bool) -> Iterator[Candidate]:
         """What may have stood at `offset` behind the records taken so far, the most likely first."""
         batch = bool(taken)
-        ours = self._whole(self._own[: self._end], offset, From.HEAD, "")
+        ours = self._whole(self._heard, offset, From.HEAD, "")
         theirs = self._whole(self._replica, offset, From.REPLICA, "the replica's record at the same place")
         for whole in (theirs, ours) if replica_first else (ours, theirs):
             if whole is not None and self._in_order(whole.record, batch):
@@ -166,7 +167,7 @@ class SegmentMender:
             [each.record for each in taken],
         )
         doubtful = any(each.by_chain for each in taken)
-        for each in candidates(self._own[: self._end], offset, known):
+        for each in candidates(self._heard, offset, known):
             fits = self._in_order(each.record, batch) and offset + len(each.data) <= self._limit
             if fits and not (doubtful and each.by_chain):
                 yield each

@@ -18,70 +18,13 @@ from emm.errors import CorruptionError, FormatError
 from emm.layout import BLOCK_BYTES, Flag, Origin
 from emm.repair.copies import MemoryCopy
 from emm.repair.heads import FoundHead
+from emm.repair.mended import Base, MendedSnapshot, OtherBlock, Replay
 from emm.repair.plan import From, Part
 from emm.repair.rows import Rows, blocks_needed, rows_of_blocks
 from emm.repair.segments import MendedSegment
-from emm.state import Parameters
 from emm.storage.names import snapshot_name
 from emm.verify.bitflip import BitFlip, locate
 from emm.verify.regions import block_spans
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A state to replay from. `generation` None is the memory before its first commit."""
-
-    generation: int | None
-    copy: MemoryCopy | None
-    parameters: Parameters
-    lsn: int
-    chain: bytes
-
-    def __str__(self) -> str:
-        if self.generation is None:
-            return "an empty memory"
-        where = "the replica's " if self.copy is not None and self.copy.is_replica else ""
-        return f"{where}generation {self.generation}"
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Which rows are recomputed, from where."""
-
-    base: Base
-    rows: Rows
-    blocks: tuple[int, ...]  # that they fill
-
-
-@dataclass(frozen=True, slots=True)
-class OtherBlock:
-    """The same 64 KiB elsewhere."""
-
-    copy: MemoryCopy
-    generation: int
-    index: int
-
-
-@dataclass(slots=True)
-class MendedSnapshot:
-    """What can be made of one generation."""
-
-    generation: int
-    found: FoundHead | None = None  # its own, or a replica's
-    exact: bool = True  # the head is proven to be the original's
-    sources: dict[int, BitFlip | OtherBlock] = field(default_factory=dict)  # of damaged blocks; all others are our own
-    replay: Replay | None = None
-    parts: list[Part] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
-    reason: str | None = None  # why blocks are lost
-
-    @property
-    def whole(self) -> bool:
-        return self.found is not None and not self.lost
-
-    def ready(self, index: int) -> bool:
-        """True when a block needs no replay."""
-        return self.whole and (self.replay is None or index not in self.replay.blocks)
 
 
 @dataclass(slots=True)
@@ -94,6 +37,7 @@ class SnapshotMender:
     segments: Mapping[int, MendedSegment]
     mended: dict[int, MendedSnapshot] = field(init=False, default_factory=dict)
     notes: list[str] = field(init=False, default_factory=list)
+    _known_places: dict[bytes, list[OtherBlock]] = field(init=False, default_factory=dict)
 
     def run(self) -> dict[int, MendedSnapshot]:
         """Generation → what can be made of it, from the oldest to the newest that is there or must have been."""
@@ -212,12 +156,19 @@ class SnapshotMender:
         mended.parts.append(Part("block", source, detail, start, BLOCK_BYTES, index, spans))
 
     def _same_bytes(self, generation: int, index: int, entry: BlockEntry) -> Iterator[OtherBlock]:
-        for copy in [self.own, *([] if self.replica is None else [self.replica])]:
-            for other, found in copy.heads.items():
-                for at, theirs in enumerate(found.head.table):
-                    itself = copy is self.own and (other, at) == (generation, index)
-                    if theirs == entry and not itself and copy.block(other, at, entry) is not None:
-                        yield OtherBlock(copy, other, at)
+        for place in self._places().get(entry.sha256, ()):
+            itself = place.copy is self.own and (place.generation, place.index) == (generation, index)
+            if not itself and place.copy.block(place.generation, place.index, entry) is not None:
+                yield place
+
+    def _places(self) -> dict[bytes, list[OtherBlock]]:
+        """SHA-256 of a block → where the tables of both copies have it, our own first."""
+        if not self._known_places:
+            for copy in [self.own, *([] if self.replica is None else [self.replica])]:
+                for generation, found in copy.heads.items():
+                    for index, entry in enumerate(found.head.table):
+                        self._known_places.setdefault(entry.sha256, []).append(OtherBlock(copy, generation, index))
+        return self._known_places
 
     # --- recomputing ----------------------------------------------------------------------------
 

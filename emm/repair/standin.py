@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from emm.layout import Flag
 from emm.repair.copies import MemoryCopy
+from emm.repair.mended import Base
 from emm.repair.plan import Action, FilePlan, From, Part, commits_text
 from emm.repair.segments import MendedSegment
-from emm.repair.snapshots import Base, SnapshotMender
+from emm.repair.snapshots import SnapshotMender
 from emm.storage.names import snapshot_name
 
 _MISLEADING = Flag.BARE_EXPANDED | Flag.FOREIGN_PAIRS

@@ -172,3 +172,27 @@ def test_a_writer_and_a_repair_keep_out_of_each_others_way(history: History, tmp
 def test_parents_of_the_new_place_are_made(damaged: Path, tmp_path: Path) -> None:
     assert execute(plan(damaged), tmp_path / "a" / "b" / "out").exit_code == 0
     assert emm.verify(tmp_path / "a" / "b" / "out").exit_code == 0
+
+
+def test_everything_is_durable_before_it_has_its_name(
+    history: History, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when a file, the hidden directory or the final name is not synced, or only after the rename."""
+    log: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        log.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    def renamed(source: str, target: str) -> None:
+        log.append("rename")
+        rename(source, target)
+
+    found = plan(damaged)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    execute(found, tmp_path / "place" / "out")
+    at = log.index("rename")
+    assert sum(name.endswith(".tmp") for name in log[:at]) == len(history.files) + 1
+    assert log[at - 1].startswith(".emm-repair-out") and log[at + 1 :] == ["place"]

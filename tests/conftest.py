@@ -24,6 +24,7 @@ BUDGETS_S: dict[str, float] = {
     "storage": 90,
     "memory": 90,
     "verify": 90,
+    "repair": 120,
     "engine": 60,
     "tools": 120,
     "fuzz": 240,  # two minutes when two workers share it

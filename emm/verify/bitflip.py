@@ -2,8 +2,8 @@
 
 Purpose: rot usually flips single bits, and two checksums of one block are enough to put one back: CRC-32 is
 linear, so stated XOR found depends only on the position of the bit, and its polynomial's order (2³² − 1) keeps
-the 524,288 positions of a block apart. Invariants: pure; a position is only ever reported when the corrected
-block has the SHA-256 that the table states.
+all positions apart in anything shorter than 512 MiB. Invariants: pure; a position in a block is only ever reported
+when the corrected block has the SHA-256 that the table states.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ class BitFlip:
 
 def locate(block: bytes, entry: BlockEntry) -> BitFlip | None:
     """The single flipped bit that explains a damaged block, or None when it is not one flipped bit."""
-    syndrome = np.uint32(zlib.crc32(block) ^ entry.crc32)
-    ordered, positions = _syndromes()
-    index = int(np.searchsorted(ordered, syndrome))
-    if index == len(ordered) or ordered[index] != syndrome:
+    place = flip_behind(zlib.crc32(block) ^ entry.crc32, BLOCK_BYTES)
+    if place is None:
         return None
-    from_end, bit = divmod(int(positions[index]), 8)
+    from_end, bit = place
     offset = BLOCK_BYTES - 1 - from_end
     expected = block[offset] ^ (1 << bit)
     corrected = hashlib.sha256(block[:offset])
@@ -48,6 +46,35 @@ def locate(block: bytes, entry: BlockEntry) -> BitFlip | None:
     if corrected.digest() != entry.sha256:
         return None
     return BitFlip(offset, bit, block[offset], expected)
+
+
+def flip_behind(syndrome: int, n_bytes: int) -> tuple[int, int] | None:
+    """(bytes from the end, bit) of the one flip in `n_bytes` bytes that changes their CRC-32 by `syndrome`, or None.
+
+    64 KiB are looked up at once; longer strings are stepped through, the register going back by 64 KiB each time.
+    """
+    ordered, positions = _syndromes()
+    register = np.array([syndrome], np.uint32)
+    for passed in range(0, n_bytes, BLOCK_BYTES):
+        index = int(np.searchsorted(ordered, register[0]))
+        if index < len(ordered) and ordered[index] == register[0]:
+            from_end, bit = divmod(int(positions[index]), 8)
+            return (passed + from_end, bit) if passed + from_end < n_bytes else None
+        register = _apply(_block_back(), register)
+    return None
+
+
+@functools.cache
+def _block_back() -> Words:
+    """Images of the unit registers 64 KiB of zeros earlier: one bit's step has order 2³² − 1, so it goes around."""
+    step = np.array([bit >> 1 ^ (0xEDB88320 if bit & 1 else 0) for bit in (1 << i for i in range(32))], np.uint32)
+    result = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    times = 2**32 - 1 - 8 * BLOCK_BYTES
+    while times:
+        if times & 1:
+            result = _apply(step, result)
+        step, times = _apply(step, step), times >> 1
+    return result
 
 
 @functools.cache

@@ -1,19 +1,22 @@
 """`emm-verify PATH…`: check files, memories and whole trees; say what is damaged and whether it can be mended.
 
-Purpose: show `emm.verify`'s report and exit with its code. Invariants: never writes; stdout is the report and nothing
-else (text, JSON or JSON lines); progress is on stderr, only on a terminal.
+Purpose: show `emm.verify`'s report and exit with its code. Invariants: checking never writes (for `--repair` see
+`repair_command`); stdout is the report and nothing else (text, JSON or JSON lines); progress is on stderr, only on a
+terminal.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import click
 
 import emm
 from emm_tools.exits import OneSentence, counted, examples, printable
 from emm_tools.inspect_text import size
+from emm_tools.repair_command import repair_options, run_repair
 from emm_tools.version import version
 
 LEVELS = ("header", "table", "blocks", "replay", "numeric")
@@ -76,6 +79,7 @@ def _text(report: emm.Report, *, quiet: bool) -> list[str]:
         "emm-verify labs/ --level numeric",
         "emm-verify labs/chemistry/0000000000000008.emm --json",
         "emm-verify -q labs/ || echo damaged",
+        "emm-verify --repair --out repaired/chemistry labs/chemistry",
     ),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
@@ -90,8 +94,11 @@ def _text(report: emm.Report, *, quiet: bool) -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON object for each target.")
 @click.option("-q", "--quiet", is_flag=True, help="Only targets with findings.")
+@repair_options
 @click.version_option(version(), prog_name="emm-verify")
-def verify_command(paths: tuple[str, ...], level: str, strict: bool, as_json: bool, as_jsonl: bool, quiet: bool) -> int:
+def verify_command(
+    paths: tuple[str, ...], level: str, strict: bool, as_json: bool, as_jsonl: bool, quiet: bool, **repair: Any
+) -> int:
     """Check memory directories, single .emm or .wal files, and trees of memories.
 
     \b
@@ -102,6 +109,10 @@ def verify_command(paths: tuple[str, ...], level: str, strict: bool, as_json: bo
     if as_json and as_jsonl:
         raise click.UsageError("choose one of --json and --jsonl.")
     progress = ProgressLine()
+    repaired = run_repair(paths, repair, level=level, as_json=as_json, as_jsonl=as_jsonl, progress=progress)
+    if repaired is not None:
+        progress.end()
+        return repaired
     report = joined([emm.verify(path, level, strict=strict, progress=progress) for path in paths])
     progress.end()
     if as_json:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from emm import kernel
 from emm.layout import Projection, Rule
 from emm.state import Float32Array, MatrixState, Parameters, empty_state
 from emm.testing.kernel_peers import check, module, writers
+from emm.testing.machine import this_machine
 
 SHAPES = ((768, 64), (768, 256), (1024, 512), (1024, 1024))  # dim × rank
 PAIRS = 4096
@@ -176,26 +176,12 @@ def limits(rounds: int) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, versions and commit of a run."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        fields = {line.split("\t")[0]: line.partition(": ")[2] for line in lines}
-        name = f"{fields['model name']}, family {fields['cpu family']} model {fields['model']}"
-    except (OSError, KeyError):
-        pass
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    found: dict[str, Any] = {
-        "processor": name,
-        "level": kernel.level(),
-        "commit": commit or "unknown",
-        "numpy": np.__version__,
-    }
+    """Where, with which versions and when a run was made."""
+    found: dict[str, Any] = asdict(this_machine())
     for package in ("scipy", "torch"):
         there = module(package)
         found[package] = None if there is None else there.__version__
-    return {**found, "python": platform.python_version(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {**found, "when": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def lines_of(section: dict[str, Any], statistic: str) -> Iterator[str]:

@@ -33,18 +33,24 @@ SINGLE_WRITES = 256
 QUERIES = 256
 REPEATS = 8  # of a call that is over in a fraction of a millisecond: what the task before left in the caches fades
 ROUNDS = 7
+SETTLE = 0.25  # s: OpenMP keeps the threads of a library spinning for 0.2 s after its last call
 
 Task = tuple[Callable[[], object], int]  # what to time, and how many writes or queries it makes
 Figures = dict[str, dict[str, float]]
 
 
-def timed(tasks: dict[str, Task], rounds: int) -> Figures:
-    """µs for each name: minimum, quartiles, median; the tasks take turns."""
+def timed(tasks: dict[str, Task], rounds: int, settle: float = 0.0) -> Figures:
+    """µs for each name: minimum, quartiles, median; the tasks take turns, with `settle` seconds of rest before each.
+
+    With several threads a rest is needed: else each task shares its processors with the spinning threads of the one
+    before it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for task, _ in tasks.values():
         task()
     for _ in range(rounds):
         for name, (task, _) in tasks.items():
+            time.sleep(settle)
             start = time.perf_counter()
             task()
             seconds[name].append(time.perf_counter() - start)
@@ -197,19 +203,20 @@ def lines_of(section: dict[str, Any], statistic: str) -> Iterator[str]:
 
 def sections(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(0)
+    settle = SETTLE if threads > 1 else 0.0
     for dim, rank in SHAPES:
         for alpha in (1.0, 0.999):
-            figures = timed(batch_tasks(dim, rank, alpha, random), rounds)
+            figures = timed(batch_tasks(dim, rank, alpha, random), rounds, settle)
             against = {name: "emm rule 1" for name in figures if name != "emm rule 1"}
             title = f"batch of {PAIRS}, {dim} × {rank}, α = {alpha:g}, threads: {threads}"
             yield {"title": title, "dim": dim, "rank": rank, "alpha": alpha, "figures": figures, "against": against}
-        figures = timed(single_tasks(dim, rank, random), rounds)
+        figures = timed(single_tasks(dim, rank, random), rounds, settle)
         against = {name: "emm write, rule 1" for name in figures if name.endswith("write") or name.endswith("rule 2")}
         against |= {name: "emm recall, 256" for name in figures if name.endswith("recall, 256") and "emm" not in name}
         against |= {"numpy recall": "emm recall"}
         title = f"calls from Python, {dim} × {rank}, threads: {threads}"
         yield {"title": title, "dim": dim, "rank": rank, "figures": figures, "against": against}
-    figures = timed(small_tasks(random), rounds)
+    figures = timed(small_tasks(random), rounds, settle)
     yield {"title": f"overhead and φ, threads: {threads}", "figures": figures, "against": {}}
 
 

@@ -68,7 +68,7 @@ def decode_payload(payload: bytes | bytearray | memoryview, parameters: Paramete
             flat = np.frombuffer(view, _FLOAT, region.size // 4, region.offset)
             arrays[region.name] = flat.reshape(region.n_rows, parameters.rank)
     end = regions[-1].offset + regions[-1].size
-    if any(view[end:]):
+    if np.asarray(view[end:]).any():
         raise FormatError("the payload's padding is not zero", rule="P-2", offset=end)
     if parameters.rule is not Rule.PRECONDITIONED:
         return MatrixState(parameters, arrays["M"], None, flags)

@@ -172,7 +172,7 @@ def decode_head(data: bytes, header: Header) -> Head:
             expected=header.sha256.hex(),
             found=found.hex(),
         )
-    if any(data[shape.head_bytes :]):
+    if np.frombuffer(data, np.uint8)[shape.head_bytes :].any():
         raise FormatError("the padding before the payload is not zero", rule="P-2", offset=shape.head_bytes)
     return Head(
         header,

@@ -44,6 +44,8 @@ NOT_IN_BYTES = {
     "N-3": "how a file is published",
     "N-4": "how a file is published",
     "N-5": "a lock",
+    "N-7": "where a repair goes and what it leaves beside it: tests/repair",
+    "L-7": "what a repair may put back: tests/repair",
     "M-2": "the header's H-13 refuses the length first",
     "P-1": "the header's H-11 refuses the length first",
     "J-18": "order of a write",

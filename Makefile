@@ -2,7 +2,7 @@
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make bench              capacity of the three rules, and the engine's held-out test
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
-# make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks/kernel.json (ARGS="--statistic minimum")
+# make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
 # make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
@@ -35,8 +35,8 @@ bench-pages:
 # Libraries choose their own kernels: a variable that forces an older one would slow NumPy and flatter us.
 bench-kernel:
 	@sh tools/venv.sh demo,bench
-	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE .venv/bin/python -m emm.testing.kernel_bench \
-		--json docs/benchmarks/kernel.json $(ARGS)
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE .venv/bin/emm bench kernel \
+		--json docs/benchmarks/kernel.json --write docs/benchmarks/kernel.md $(ARGS)
 
 sanitize:
 	@sh tools/venv.sh demo,test

@@ -1,22 +1,18 @@
-"""`make bench-kernel`: the kernel against what a user would take instead, in one run, on the same numbers.
+"""What `emm bench kernel` measures: the kernel against what a user would take instead, in one run, on the same numbers.
 
 Purpose: µs of a write, a query and a key for four shapes, α = 1 and 0.999, one and two threads, with the limits of the
 machine beside them. Invariants: kernel and peers take turns, so that a busy moment hits them alike; minimum, median and
 quartiles of every figure are stored; a peer that is not installed is missing from the table, never estimated. On a busy
-machine the minima are what to compare (`--statistic minimum`): a median then times the neighbours.
+machine the minima are what to compare: a median then times the neighbours.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,24 +177,13 @@ def limits(rounds: int) -> dict[str, float]:
     }
 
 
-def machine() -> dict[str, Any]:
+def about() -> dict[str, Any]:
     """Where, with which versions and when a run was made."""
     found: dict[str, Any] = asdict(this_machine())
     for package in ("scipy", "torch"):
         there = module(package)
         found[package] = None if there is None else there.__version__
     return {**found, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-
-
-def lines_of(section: dict[str, Any], statistic: str) -> Iterator[str]:
-    """One section of the report; beside each figure the spread, and the ratio to the kernel's."""
-    yield ""
-    yield section["title"]
-    figures: Figures = section["figures"]
-    for name, each in figures.items():
-        base = figures.get(section["against"].get(name, ""), None)
-        ratio = "" if base is None else f"{each[statistic] / base[statistic]:6.2f} × {section['against'][name]}"
-        yield f"  {name:24} {each[statistic]:9.2f} µs   ({each['q1']:.2f} to {each['q3']:.2f})   {ratio}".rstrip()
 
 
 def sections(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
@@ -218,30 +203,3 @@ def sections(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
         yield {"title": title, "dim": dim, "rank": rank, "figures": figures, "against": against}
     figures = timed(small_tasks(random), rounds, settle)
     yield {"title": f"overhead and φ, threads: {threads}", "figures": figures, "against": {}}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m emm.testing.kernel_bench", description=__doc__)
-    parser.add_argument("--json", type=Path, help="store the run here")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--statistic", choices=("median", "minimum"), default="median")
-    options = parser.parse_args(arguments)
-    report: dict[str, Any] = {"machine": machine(), "runs": []}
-    print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), flush=True)
-    for threads in options.threads:
-        with limited(threads):
-            run: dict[str, Any] = {"threads": threads, "limits": limits(options.rounds), "sections": []}
-            print(f"\nlimits, threads: {threads}: " + ", ".join(f"{k} {v:.0f}" for k, v in run["limits"].items()))
-            for section in sections(threads, options.rounds):
-                run["sections"].append(section)
-                print("\n".join(lines_of(section, options.statistic)), flush=True)
-            report["runs"].append(run)
-        if options.json is not None:  # after every number of threads: what has been measured is kept
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

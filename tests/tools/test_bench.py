@@ -1,4 +1,4 @@
-"""`emm bench capacity | growth | replay` at small size: what is printed is what was measured. Timings gate nothing.
+"""`emm bench capacity | growth | kernel | replay` at small size: what is printed was measured. Timings gate nothing.
 
 Red when: a table leaves out a row or a missed target, --json and the text disagree, a page is written without marks or
 outside them, the figure is not drawn, or a growing dim makes a write cheaper per pair than a sixteenth of the line.
@@ -90,6 +90,29 @@ def test_growth_line_goes_through_the_figure_at_768_by_256() -> None:
         assert middle.line_us == pytest.approx(middle.us)
         assert narrow.line_us == pytest.approx(middle.us / 6)
         assert middle.ns_per_element == pytest.approx(1000 * middle.us / (768 * 256))
+
+
+def test_kernel_prints_what_it_stores(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when the printed table is not the stored run, or a number of threads was not measured."""
+    monkeypatch.setattr("emm.testing.kernel_bench.SHAPES", ((48, 32), (32, 64)))
+    monkeypatch.setattr("emm.testing.kernel_bench.PAIRS", 256)
+    store = tmp_path / "kernel.json"
+    printed = run("emm", "bench", "kernel", "--rounds", 1, "--threads", 1, "--threads", 3, "--json", store).out
+    assert [each["threads"] for each in json.loads(store.read_text())["runs"]] == [1, 3]
+    assert printed.count("48 × 32") == printed.count("32 × 64") == 6 and "one thread ÷" in printed
+    assert run("emm", "bench", "kernel", "--from", store).out == printed
+    assert run("emm", "bench", "kernel", "--from", store, "--statistic", "minimum").out != printed
+    refused = run("emm", "bench", "kernel", "--from", tmp_path / "nothing.json")
+    assert refused.code == 2 and "nothing.json is not a run" in refused.sentence()
+
+
+def test_the_kernel_page_shows_the_stored_run(run, tmp_path: Path) -> None:
+    """Red when a figure on the page is not the one in docs/benchmarks/kernel.json."""
+    folder = Path(__file__).parent.parent.parent / "docs" / "benchmarks"
+    page = tmp_path / "kernel.md"
+    page.write_text((folder / "kernel.md").read_text())
+    run("emm", "bench", "kernel", "--from", folder / "kernel.json", "--write", page)
+    assert page.read_text() == (folder / "kernel.md").read_text()
 
 
 def test_replay_prints_a_row_for_each_size(run, tmp_path: Path) -> None:

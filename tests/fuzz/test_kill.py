@@ -52,12 +52,20 @@ def test_killed_on_the_disk_of_the_tests_loses_nothing_either(tmp_path: Path) ->
 # --- the harness sees what it is made for ----------------------------------------------------------
 
 
-def faults_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int = 150) -> list[str]:
-    """What some rounds find in a process that was tampered with."""
+TRIES = 8  # seeds; on a loaded machine the moments of one of them may all miss
+
+
+def faults_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *wanted: str, kills: int = 150) -> list[str]:
+    """What some rounds find in a process that was tampered with, up to a fault that says one of these words."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where evidence is kept
     monkeypatch.setattr(kill_rounds, "FAULTS_MAX", 3)
-    with Writers() as writers:
-        return KillRounds(writers, tmp_path, 3).run(kills).faults
+    faults: list[str] = []
+    for seed in range(3, 3 + TRIES):
+        with Writers() as writers:
+            faults += KillRounds(writers, tmp_path, seed).run(kills).faults
+        if any(word in fault for fault in faults for word in wanted):
+            return faults
+    raise AssertionError(f"none of {wanted} in {faults}")
 
 
 def test_a_write_that_is_acknowledged_too_early_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +84,8 @@ def test_a_write_that_is_acknowledged_too_early_is_found(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(LocalAppender, "append", late_append)
     monkeypatch.setattr(LocalAppender, "close", late_close)
-    faults = faults_with(tmp_path, monkeypatch)
-    assert any("acknowledged" in fault for fault in faults)
-    assert all("seed 3" in fault and "round" in fault for fault in faults)
+    faults = faults_with(tmp_path, monkeypatch, "acknowledged")
+    assert all("seed " in fault and "round" in fault for fault in faults)
     assert list(tmp_path.glob("emm-kill-fault-*/memory/*.emm"))  # the evidence
 
 
@@ -93,7 +100,7 @@ def test_two_writers_at_once_are_found(tmp_path: Path, monkeypatch: pytest.Monke
     taken = LocalDirectory.lock
     monkeypatch.setattr(LocalDirectory, "lock", lock)
     monkeypatch.setattr(LocalDirectory, "sweep", lambda self: ())
-    assert any("got the lock" in fault for fault in faults_with(tmp_path, monkeypatch))
+    assert faults_with(tmp_path, monkeypatch, "got the lock")
 
 
 def test_a_lock_that_outlives_its_holder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +125,7 @@ def test_a_lock_that_outlives_its_holder_is_found(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(LocalDirectory, "lock", lock)
     monkeypatch.setattr(LocalLock, "release", release_file)
-    faults = faults_with(tmp_path, monkeypatch)
-    assert any("FencedError" in fault or "lock of a killed writer" in fault for fault in faults)
+    assert faults_with(tmp_path, monkeypatch, "FencedError", "lock of a killed writer")
 
 
 def test_only_writers_that_were_alive_count_as_killed() -> None:

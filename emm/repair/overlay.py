@@ -6,18 +6,19 @@ bytes are exactly those that its pieces give, in order; what has no pieces is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Iterator, Mapping, Sequence
 
-from emm.errors import MissingError, TruncatedError, UnsupportedError
+from emm.errors import MissingError, TruncatedError
 from emm.repair.segments import Piece
 from emm.storage.names import segment_name
 from emm.storage.segment_file import LoggedCommit, SegmentReader
-from emm.vfs import Appender, Directory, Lock
+from emm.vfs import Directory, ReadOnly
 
 
-class MendedJournal:
+class MendedJournal(ReadOnly):
     """`emm.vfs.protocol.Directory` over the pieces of segments; our own bytes are read when they are asked for."""
+
+    refusal = "a mended journal is only read"
 
     def __init__(self, own: Directory, segments: Mapping[int, Sequence[Piece]]) -> None:
         self._own = own
@@ -59,33 +60,6 @@ class MendedJournal:
 
     def map(self, name: str) -> memoryview:
         return memoryview(self.read_at(name, 0, self.size(name)))
-
-    def _read_only(self, *_: object) -> NoReturn:
-        raise UnsupportedError("a mended journal is only read", file=self.url)
-
-    def create(self) -> None:
-        self._read_only()
-
-    def publish(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
-        self._read_only(name, chunks)
-
-    def open_append(self, name: str) -> Appender:
-        self._read_only(name)
-
-    def sync(self, name: str) -> None:
-        self._read_only(name)
-
-    def remove(self, name: str) -> None:
-        self._read_only(name)
-
-    def lock(self) -> Lock:
-        self._read_only()
-
-    def sweep(self) -> Sequence[str]:
-        self._read_only()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def commits_after(journal: MendedJournal, uuid: bytes, segment: int, lsn: int) -> Iterator[LoggedCommit]:

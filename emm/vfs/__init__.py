@@ -2,6 +2,7 @@
 
 from emm.vfs.local import LocalDirectory
 from emm.vfs.protocol import Appender, Directory, Lock
+from emm.vfs.read_only import ReadOnly
 from emm.vfs.remote import RemoteDirectory
 from emm.vfs.resolve import is_directory, open_directory, open_file, walk_memories
 
@@ -10,6 +11,7 @@ __all__ = [
     "Directory",
     "LocalDirectory",
     "Lock",
+    "ReadOnly",
     "RemoteDirectory",
     "is_directory",
     "open_directory",

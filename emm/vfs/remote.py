@@ -9,20 +9,22 @@ conditional PUT that is probed first, which this version does not have.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import fsspec
 
-from emm.errors import EmmError, MissingError, StorageError, TruncatedError, UnsupportedError
+from emm.errors import EmmError, MissingError, StorageError, TruncatedError
 from emm.vfs.names import check_name, check_range, is_name
-from emm.vfs.protocol import Appender, Lock
+from emm.vfs.read_only import ReadOnly
 
 _UNCHECKED_BYTES_MAX: Final = 1 << 20  # longer reads ask for the size first
 
 
-class RemoteDirectory:
+class RemoteDirectory(ReadOnly):
     """Read-only `emm.vfs.protocol.Directory` over an fsspec file system and a path inside it."""
+
+    refusal = "writing to object stores comes in a later version; write to a local directory and copy it there"
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, path: str, url: str | None = None) -> None:
         self._filesystem = filesystem
@@ -129,36 +131,6 @@ class RemoteDirectory:
     def map(self, name: str) -> memoryview:
         """The whole file, read once into memory."""
         return memoryview(self.read_at(name, 0, self.size(name)))
-
-    def _read_only(self, *_: object) -> NoReturn:
-        raise UnsupportedError(
-            "writing to object stores comes in a later version; write to a local directory and copy it there",
-            file=self._url,
-        )
-
-    def create(self) -> None:
-        self._read_only()
-
-    def publish(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
-        self._read_only(name, chunks)
-
-    def open_append(self, name: str) -> Appender:
-        self._read_only(name)
-
-    def sync(self, name: str) -> None:
-        self._read_only(name)
-
-    def remove(self, name: str) -> None:
-        self._read_only(name)
-
-    def lock(self) -> Lock:
-        self._read_only()
-
-    def sweep(self) -> Sequence[str]:
-        self._read_only()
-
-    def close(self) -> None:
-        """Nothing is held open between calls."""
 
 
 @contextlib.contextmanager

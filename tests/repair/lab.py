@@ -18,7 +18,7 @@ import emm
 from emm.codec.header import Geometry, decode_header
 from emm.codec.journal import JournalRecord, decode_record
 from emm.errors import EmmError
-from emm.layout import SEGMENT_HEADER
+from emm.layout import BLOCK_BYTES, SEGMENT_HEADER
 from emm.repair import Plan, Result, execute, plan
 
 DIM, RANK, KEY_DIM = 700, 48, 48
@@ -197,3 +197,13 @@ def repair(
         return Outcome(found, None, error, None, None, None)
     with emm.open(out) as memory:
         return Outcome(found, result, None, read_files(out), memory.digest, memory.lsn)
+
+
+def in_block(data: bytes, block: int) -> bytes:
+    return smeared(data, shape_of(data).payload_offset + block * BLOCK_BYTES + 500, 600)
+
+
+def damaged_record(history: History, name: str, index: int = 0) -> bytes:
+    """A record with its payload smeared: nothing but a replica has it."""
+    record = records(history, name)[index]
+    return smeared(history.files[name], record.offset + 48, 60)

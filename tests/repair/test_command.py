@@ -13,8 +13,13 @@ from click.testing import CliRunner, Result
 
 import emm
 from emm_tools.verify_command import verify_command
-from tests.repair.lab import History, hashes, write_files
-from tests.repair.test_loss import damaged_record, in_block
+from tests.repair.lab import (
+    History,
+    damaged_record,
+    hashes,
+    in_block,
+    write_files,
+)
 
 NEWEST = "0000000000000006.emm"
 

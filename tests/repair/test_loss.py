@@ -14,7 +14,6 @@ import pytest
 
 import emm
 from emm.errors import CorruptionError
-from emm.layout import BLOCK_BYTES
 from emm.repair import Action
 from tests.repair.lab import (
     DIM,
@@ -23,28 +22,18 @@ from tests.repair.lab import (
     History,
     Outcome,
     both_copies,
+    damaged_record,
     flipped,
+    in_block,
     live,
     pairs,
     read_files,
-    records,
     repair,
-    shape_of,
     smeared,
     write_files,
 )
 
 OLDEST, MIDDLE, NEWEST = (f"{generation:016d}.emm" for generation in (4, 5, 6))
-
-
-def in_block(data: bytes, block: int) -> bytes:
-    return smeared(data, shape_of(data).payload_offset + block * BLOCK_BYTES + 500, 600)
-
-
-def damaged_record(history: History, name: str, index: int = 0) -> bytes:
-    """A record with its payload smeared: nothing but a replica has it."""
-    record = records(history, name)[index]
-    return smeared(history.files[name], record.offset + 48, 60)
 
 
 def refused(outcome: Outcome) -> list[str]:

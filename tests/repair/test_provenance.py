@@ -10,8 +10,17 @@ from pathlib import Path
 
 import emm
 from emm.repair import execute, plan
-from tests.repair.lab import History, both_copies, flipped, read_files, repair, smeared, write_files
-from tests.repair.test_loss import damaged_record, in_block
+from tests.repair.lab import (
+    History,
+    both_copies,
+    damaged_record,
+    flipped,
+    in_block,
+    read_files,
+    repair,
+    smeared,
+    write_files,
+)
 
 NEWEST = "0000000000000006.emm"
 

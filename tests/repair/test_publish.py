@@ -19,8 +19,12 @@ import emm
 from emm.errors import EmmError, ExistsError, FencedError, InputError, StorageError, UnsupportedError
 from emm.repair import execute, plan
 from emm.vfs import handles
-from tests.repair.lab import History, hashes, write_files
-from tests.repair.test_loss import in_block
+from tests.repair.lab import (
+    History,
+    hashes,
+    in_block,
+    write_files,
+)
 
 ROOT = Path(__file__).parents[2]
 NEWEST = "0000000000000006.emm"

@@ -21,6 +21,8 @@ from tests.repair.lab import (
     RANK,
     History,
     both_copies,
+    damaged_record,
+    in_block,
     pairs,
     read_files,
     records,
@@ -29,7 +31,6 @@ from tests.repair.lab import (
     smeared,
     write_files,
 )
-from tests.repair.test_loss import damaged_record, in_block
 
 NEWEST = "0000000000000006.emm"
 

@@ -15,8 +15,15 @@ import pytest
 import emm
 from emm.errors import CorruptionError, EmmError, InputError
 from emm.repair import execute, plan, planner
-from tests.repair.lab import History, hashes, read_files, smeared, write_files
-from tests.repair.test_loss import damaged_record, in_block
+from tests.repair.lab import (
+    History,
+    damaged_record,
+    hashes,
+    in_block,
+    read_files,
+    smeared,
+    write_files,
+)
 
 NEWEST = "0000000000000006.emm"
 

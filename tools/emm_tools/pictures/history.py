@@ -1,0 +1,89 @@
+"""The write history: pairs over time, and how surprising they were.
+
+Purpose: tell the life of a memory. Invariants: time in UTC where every commit's clock lies in one lifetime, else the
+commit's number, and the axis says which; long histories are thinned to `POINTS_MAX` points, evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import matplotlib.dates as dates
+import numpy as np
+
+from emm_tools.exits import counted
+from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style_axes
+
+POINTS_MAX = 4000
+CLOCK_US = (
+    int(datetime(1990, 1, 1, tzinfo=UTC).timestamp() * 1e6),
+    int(datetime(2150, 1, 1, tzinfo=UTC).timestamp() * 1e6),
+)
+OTHERS = (("unlearn", "v"), ("forget", "s"), ("expand", "^"))
+
+
+def history(upper: Any, lower: Any, commits: Sequence[Any], palette: Palette) -> None:
+    """Pairs so far on the upper axes, mean surprise of each commit on the lower."""
+    style_axes(upper, palette, _title(commits), "", "pairs written so far")
+    style_axes(lower, palette, "Mean surprise ‖e‖ of each commit (low: already known)", "", "‖e‖")
+    if not commits:
+        for axes in (upper, lower):
+            say_nothing_to_show(axes, palette, "no commit in the journal")
+        return
+    every = max(-(-len(commits) // POINTS_MAX), 1)
+    total = np.cumsum([commit.n_pairs if "write" in commit.action else 0 for commit in commits])
+    x, label = _axis(commits)
+    upper.step(x[::every], total[::every], where="post", color=palette.first, linewidth=1.6)
+    upper.fill_between(x[::every], total[::every], step="post", color=palette.first, alpha=0.15, linewidth=0)
+    for action, marker in OTHERS:
+        at = [i for i, commit in enumerate(commits) if action in commit.action][:POINTS_MAX]
+        if at:
+            name = f"{action} ({len(at)})"
+            upper.plot(
+                x[at], total[at], marker, color=palette.second, markersize=6, markeredgecolor=palette.ink, label=name
+            )
+    if upper.get_legend_handles_labels()[0]:
+        legend(upper, palette, loc="upper left")
+    upper.set_ylim(0, max(float(total[-1]) * 1.12, 1))
+    surprise = np.array([commit.surprise for commit in commits])
+    lower.plot(x[::every], surprise[::every], ".", color=palette.second, markersize=5 if len(commits) < 300 else 2.5)
+    if len(commits) >= 20:
+        middle = _moving_median(surprise, max(len(commits) // 40, 5))
+        lower.plot(x[::every], middle[::every], color=palette.first, linewidth=1.4, label="moving median")
+        legend(lower, palette, loc="upper right")
+    lower.set_ylim(0, max(float(surprise.max()) * 1.15, 1e-6))
+    lower.set_xlabel(label, color=palette.ink, fontsize=9)
+    upper.tick_params(labelbottom=False)
+
+
+def _title(commits: Sequence[Any]) -> str:
+    pairs = sum(commit.n_pairs for commit in commits)
+    return f"Write history: {counted(len(commits), 'commit')} with {counted(pairs, 'pair')}"
+
+
+def _axis(commits: Sequence[Any]) -> tuple[Any, str]:
+    """The x of each commit and its label; the axis shows times where they can be believed and differ."""
+    times = np.array([commit.time_us for commit in commits], object)
+    believable = all(CLOCK_US[0] <= time <= CLOCK_US[1] for time in times) and all(times[:-1] <= times[1:])
+    if not believable or times[-1] - times[0] < 1_000_000:
+        return np.array([commit.lsn for commit in commits]), "commit (LSN)"
+    first = datetime.fromtimestamp(int(times[0]) // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
+    return times.astype(np.int64).astype("datetime64[us]"), f"time (UTC), from {first}"
+
+
+def concise(axes: Any) -> None:
+    """Short date labels, where the axis shows dates."""
+    if isinstance(axes.xaxis.get_major_formatter(), dates.AutoDateFormatter):
+        locator: Any = dates.AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        formatter: Any = dates.ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(formatter)
+
+
+def _moving_median(values: Any, width: int) -> Any:
+    """The median of each value's neighbourhood of `width` values."""
+    half = width // 2
+    padded = np.pad(values, (half, width - 1 - half), mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

@@ -31,7 +31,8 @@ BLOCKS_SHOWN = 100
 CAPTIONS = {
     "blocks": "Each cell is one block, in file order; the colour tells which array begins in it.",
     "spectrum": "How many directions M uses. The band ends at the effective rank.",
-    "generations": "How full the memory was after each commit. Triangles are checkpoints.",
+    "generations": "How full the memory was after each commit: the share of its degrees of freedom in use, and the "
+    "effective rank of M over its rank. Triangles are checkpoints.",
     "journal": "What was written when, and how far the memory's answer was from each value before.",
     "heat": "M itself. Large matrices are shown by cells.",
 }

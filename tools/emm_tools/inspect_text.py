@@ -107,7 +107,7 @@ def _overview(found: emm.Inspection) -> Iterator[str]:
     elif found.state_problem is not None:
         yield f"  state       cannot be opened: {shortened(found.state_problem, FINDING_SHOWN)}"
     if found.metadata:
-        yield f"  metadata    {shortened(json.dumps(found.metadata), METADATA_SHOWN)}"
+        yield f"  metadata    {shortened(json.dumps(found.metadata, ensure_ascii=False), METADATA_SHOWN)}"
 
 
 def health_line(health: Health) -> str:

@@ -42,7 +42,7 @@ def header_lines(found: HeaderView) -> Iterator[str]:
         yield ""
         yield f"head and mirror {'differ in ' + ', '.join(found.differs) if found.differs else 'agree'}"
     if found.metadata is not None:
-        yield f"metadata {json.dumps(found.metadata)}"
+        yield f"metadata {printable(json.dumps(found.metadata, ensure_ascii=False))}"
 
 
 def blocks_lines(found: BlocksView, *, everything: bool = False) -> Iterator[str]:

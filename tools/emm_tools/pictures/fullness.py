@@ -7,29 +7,37 @@ axis; commits that were not replayed are gaps, never interpolated, and the reaso
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import emm
 from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style_axes
 
+NOTE_WIDTH = 76
+
 
 def fullness(axes: Any, found: emm.Inspection, palette: Palette) -> None:
     """Draw both shares against the commit's number."""
-    style_axes(axes, palette, "Saturation and utilisation after each commit", "commit (LSN)", "share of the rank")
+    style_axes(
+        axes,
+        palette,
+        "Saturation and utilisation after each commit",
+        "commit (LSN)",
+        "share of the rank",
+    )
     state = found.state
     if not found.commits and state is None:
         say_nothing_to_show(axes, palette, found.history_problem or found.state_problem or "no commit in the journal")
         return
-    axes.set_ylim(0, 1.02)
     known = [commit for commit in found.commits if commit.saturation is not None]
     marker = "." if len(known) < 50 else None
     lsns = [commit.lsn for commit in found.commits]
     shares = [math.nan if commit.saturation is None else commit.saturation for commit in found.commits]
     if known:
-        label = "saturation (degrees of freedom in use)"
+        label = "saturation"
         axes.plot(lsns, shares, color=palette.first, linewidth=1.6, marker=marker, label=label)
     sampled = [commit for commit in found.commits if commit.utilisation is not None]
-    label = "utilisation (effective rank / rank)"
+    label = "utilisation"
     look = {"color": palette.second, "linestyle": "--", "marker": "o", "markersize": 3.5, "linewidth": 1.2}
     if sampled:
         axes.plot([c.lsn for c in sampled], [c.utilisation for c in sampled], label=label, **look)
@@ -55,14 +63,14 @@ def fullness(axes: Any, found: emm.Inspection, palette: Palette) -> None:
     checkpoints = [s.lsn for s in found.snapshots if s.lsn is not None and s.lsn > 0]
     if checkpoints:
         axes.plot(checkpoints, [0.012] * len(checkpoints), "^", color=palette.faint, markersize=5, label="checkpoint")
-    if found.history_problem is not None:
-        note = f"older commits: {found.history_problem}"
-        axes.text(
-            0.01, 0.06, note, fontsize=7, color=palette.ink, wrap=True, transform=axes.transAxes, parse_math=False
-        )
     last = max([*lsns, *checkpoints, found.lsn or 0], default=1)
     first = min([*lsns, *checkpoints], default=0)
     pad = max((last - first) * 0.04, 0.5)
     axes.set_xlim(first - pad, last + pad)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    legend(axes, palette, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    if found.history_problem is not None:
+        note = textwrap.fill(f"gaps: {found.history_problem}", NOTE_WIDTH)
+        axes.set_xlabel(f"commit (LSN)\n{note}", color=palette.ink, fontsize=8, parse_math=False)
+    axes.set_ylim(0, 1.17)  # a band above 1, for the legend
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    legend(axes, palette, loc="upper left", ncols=3, columnspacing=1.2, handletextpad=0.5)

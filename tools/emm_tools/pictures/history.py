@@ -17,20 +17,24 @@ from emm_tools.exits import counted
 from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style_axes
 
 POINTS_MAX = 4000
+SPAN_US_MIN = 10_000_000  # a shorter life is told by commit
 CLOCK_US = (
     int(datetime(1990, 1, 1, tzinfo=UTC).timestamp() * 1e6),
     int(datetime(2150, 1, 1, tzinfo=UTC).timestamp() * 1e6),
 )
+DATE_FORMATS = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]
 OTHERS = (("unlearn", "v"), ("forget", "s"), ("expand", "^"))
 
 
-def history(upper: Any, lower: Any, commits: Sequence[Any], palette: Palette) -> None:
+def history(
+    upper: Any, lower: Any, commits: Sequence[Any], palette: Palette, why: str = "no commit in the journal"
+) -> None:
     """Pairs so far on the upper axes, mean surprise of each commit on the lower."""
     style_axes(upper, palette, _title(commits), "", "pairs written so far")
     style_axes(lower, palette, "Mean surprise ‖e‖ of each commit (low: already known)", "", "‖e‖")
     if not commits:
         for axes in (upper, lower):
-            say_nothing_to_show(axes, palette, "no commit in the journal")
+            say_nothing_to_show(axes, palette, why)
         return
     every = max(-(-len(commits) // POINTS_MAX), 1)
     total = np.cumsum([commit.n_pairs if "write" in commit.action else 0 for commit in commits])
@@ -60,6 +64,8 @@ def history(upper: Any, lower: Any, commits: Sequence[Any], palette: Palette) ->
 
 def _title(commits: Sequence[Any]) -> str:
     pairs = sum(commit.n_pairs for commit in commits)
+    if not commits:
+        return "Write history"
     return f"Write history: {counted(len(commits), 'commit')} with {counted(pairs, 'pair')}"
 
 
@@ -67,7 +73,7 @@ def _axis(commits: Sequence[Any]) -> tuple[Any, str]:
     """The x of each commit and its label; the axis shows times where they can be believed and differ."""
     times = np.array([commit.time_us for commit in commits], object)
     believable = all(CLOCK_US[0] <= time <= CLOCK_US[1] for time in times) and all(times[:-1] <= times[1:])
-    if not believable or times[-1] - times[0] < 1_000_000:
+    if not believable or times[-1] - times[0] < SPAN_US_MIN:
         return np.array([commit.lsn for commit in commits]), "commit (LSN)"
     first = datetime.fromtimestamp(int(times[0]) // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
     return times.astype(np.int64).astype("datetime64[us]"), f"time (UTC), from {first}"
@@ -78,7 +84,7 @@ def concise(axes: Any) -> None:
     if isinstance(axes.xaxis.get_major_formatter(), dates.AutoDateFormatter):
         locator: Any = dates.AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        formatter: Any = dates.ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+        formatter: Any = dates.ConciseDateFormatter(locator, formats=DATE_FORMATS, show_offset=False)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_formatter(formatter)
 
 

@@ -114,7 +114,8 @@ def _panel(figure: Any, panel: str, sources: Sources, palette: Palette) -> None:
         fullness(figure.subplots(), found, palette)
     elif panel == "journal":
         upper, lower = figure.subplots(2, 1, sharex=True)
-        history(upper, lower, found.commits, palette)
+        alone = "a snapshot by itself has no journal; its memory has"
+        history(upper, lower, found.commits, palette, alone if found.kind == "snapshot" else "no commit in the journal")
         concise(lower)
     else:
         heat(figure.subplots(), sources.heat, palette, title=sources.heat_title or "Heat map of M", why=sources.problem)

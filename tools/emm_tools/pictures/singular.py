@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emm.inspection import SpectrumView
-from emm_tools.pictures.style import Palette, say_nothing_to_show, style_axes
+from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style_axes
 
 FLOOR = 1e-8  # of the largest value: below it the eigenvalue problem knows nothing
 
@@ -23,7 +23,10 @@ def singular(axes: Any, found: SpectrumView | None, palette: Palette, why: str =
         style_axes(axes, palette, title)
         say_nothing_to_show(axes, palette, (found.limit if found is not None else why) or "no state")
         return
-    left_out = f", {found.n_rows_left_out} damaged rows left out" if found.n_rows_left_out else ""
+    title += f": effective rank {found.effective_rank:.1f} of {found.rank}"
+    if found.rank_holding_99 is not None:
+        title += f", 99 % of the energy in the first {found.rank_holding_99}"
+    left_out = f"; {found.n_rows_left_out} damaged rows left out" if found.n_rows_left_out else ""
     style_axes(axes, palette, f"{title} ({found.source}{left_out})", "index", "σ (log scale)")
     values = np.asarray(found.values)
     if not len(values) or values[0] <= 0:
@@ -32,24 +35,10 @@ def singular(axes: Any, found: SpectrumView | None, palette: Palette, why: str =
     shown = np.where(values > FLOOR * values[0], values, np.nan)
     index = np.arange(1, len(values) + 1)
     marker = "." if len(values) <= 128 else None
-    axes.semilogy(index, shown, color=palette.first, linewidth=1.6, marker=marker, markersize=4)
-    bottom = float(np.nanmin(shown))
-    axes.set_ylim(bottom / 1.5, values[0] * 1.6)
+    axes.semilogy(index, shown, color=palette.first, linewidth=1.6, marker=marker, markersize=4, label="σ")
+    span = max(float(values[0] / np.nanmin(shown)), 2.0)
+    axes.set_ylim(values[0] / span**1.05, values[0] * span**0.2)  # a band above the curve, for the legend
     axes.set_xlim(0, len(values) + 1)
     axes.axvspan(0, found.effective_rank, color=palette.first, alpha=0.10, linewidth=0)
-    axes.axvline(found.effective_rank, color=palette.second, linestyle="--", linewidth=1.4)
-    right = found.effective_rank > 0.55 * len(values)
-    text = f"effective rank {found.effective_rank:.1f} of {found.rank}"
-    if found.rank_holding_99 is not None:
-        text += f"\n99 % of the energy in {found.rank_holding_99}"
-    axes.annotate(
-        text,
-        (found.effective_rank, 0.04),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if right else 5, 0),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="bottom",
-        fontsize=8,
-        color=palette.ink,
-    )
+    axes.axvline(found.effective_rank, color=palette.second, linestyle="--", linewidth=1.4, label="effective rank")
+    legend(axes, palette, loc="upper right", ncols=2)

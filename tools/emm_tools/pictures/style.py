@@ -8,6 +8,7 @@ time stamp and no random identifiers.
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, SKY, GREEN = "#0072b2", "#e69f00", "#56b4e9", "#009e73"
 PURPLE, DAMAGED = "#cc79a7", "#d55e00"
+TITLE_WIDTH = 58  # characters: what the narrowest panel of the sheet holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def new_figure(width: float, height: float, palette: Palette) -> Figure:
 def style_axes(axes: Any, palette: Palette, title: str, x: str = "", y: str = "") -> None:
     """Title, labels, ticks and a faint grid."""
     axes.set_facecolor(palette.paper)
-    axes.set_title(title, color=palette.ink, fontsize=10, loc="left", parse_math=False)
+    axes.set_title(textwrap.fill(title, TITLE_WIDTH), color=palette.ink, fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel(x, color=palette.ink, fontsize=9, parse_math=False)
     axes.set_ylabel(y, color=palette.ink, fontsize=9, parse_math=False)
     axes.tick_params(labelsize=8, colors=palette.ink, which="both")

@@ -64,13 +64,12 @@ def block_map(axes: Any, blocks: Sequence[Any], generation: int | None, palette:
     axes.set_yticks([0, height - 1] if height > 1 else [0])
     axes.set_yticklabels([f"block {row * width}" for row in ((0, height - 1) if height > 1 else (0,))])
     axes.set_xticklabels(["+0", f"+{width - 1}"] if width > 1 else ["+0"])
-    _legend(axes, blocks, bool(damaged), palette)
+    _legend(axes, [name for index, name in enumerate(names) if index in cells], bool(damaged), palette)
 
 
-def _legend(axes: Any, blocks: Sequence[Any], damaged: bool, palette: Palette) -> None:
-    there = {span.region for block in blocks for span in block.holds}
-    handles: list[Any] = [Patch(color=REGIONS[name], label=name) for name in ("M", "P") if name in there]
-    if "U" in there:
+def _legend(axes: Any, names: list[str], damaged: bool, palette: Palette) -> None:
+    handles: list[Any] = [Patch(color=REGIONS[name], label=name) for name in ("M", "P") if name in names]
+    if "U" in names or "scalars" in names:
         handles.append(Patch(color=REGIONS["U"], label="U, scalars"))
     if damaged:
         handles.append(Patch(facecolor=DAMAGED, edgecolor="#000000", hatch="xxx", label="damaged (crossed)"))

@@ -56,8 +56,8 @@ def history(
     if len(commits) >= 20:
         middle = _moving_median(surprise, max(len(commits) // 40, 5))
         lower.plot(x[::every], middle[::every], color=palette.first, linewidth=1.4, label="moving median")
-        legend(lower, palette, loc="upper right")
-    lower.set_ylim(0, max(float(surprise.max()) * 1.15, 1e-6))
+        legend(lower, palette, loc="upper left")
+    lower.set_ylim(0, max(float(surprise.max()) * 1.4, 1e-6))
     lower.set_xlabel(label, color=palette.ink, fontsize=9)
     upper.tick_params(labelbottom=False)
 

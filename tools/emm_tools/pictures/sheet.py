@@ -28,6 +28,8 @@ from emm_tools.pictures.style import LIGHT, Palette, encoded, new_figure
 PANELS = ("blocks", "spectrum", "generations", "journal", "heat")  # named as the views that draw them alone
 SIZES = {"journal": (8.2, 5.2), "heat": (8.2, 5.2)}
 SIZE = (8.2, 4.4)
+PAGE_SIZES = {"journal": (5.6, 3.9), "heat": (5.6, 3.9)}  # a page shows two beside each other
+PAGE_SIZE = (5.6, 3.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def draw(path: str, view: str | None, found: Any, picture: Path) -> None:
 
 def svg(panel: str, sources: Sources, palette: Palette) -> bytes:
     """One panel as an SVG, for the page."""
-    width, height = SIZES.get(panel, SIZE)
+    width, height = PAGE_SIZES.get(panel, PAGE_SIZE)
     figure = new_figure(width, height, palette)
     _panel(figure, panel, sources, palette)
     return encoded(figure, "svg")

@@ -2,7 +2,7 @@
 
 Purpose: see structure in a matrix of any size. Invariants: at most `CELLS_MAX` cells a side; a cell of one number is
 that number, a larger one the root mean square of its numbers, because a signed mean of random numbers is nothing; one
-chunk of M is widened at a time; cells that touch rows or numbers which cannot be believed are NaN.
+row of cells is widened at a time; cells that touch rows or numbers which cannot be believed are NaN.
 """
 
 from __future__ import annotations

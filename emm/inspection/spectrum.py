@@ -81,4 +81,5 @@ def _gram(matrix: Float32Array) -> Float64Array:
     for _, chunk in row_chunks(tall):
         wide = chunk.astype(np.float64)
         total += wide.T @ wide
+        del wide  # before the next one is there
     return total

@@ -25,6 +25,8 @@ from emm.inspection.values import Inspection, ShapeInfo, SnapshotInfo, StateInfo
 from emm.layout import Flag
 from emm.state import MatrixState
 
+SPECTRUM_SIDE_MAX = 1024  # a glance takes no half minute; the spectrum view goes further
+
 
 def inspect(
     url: str | os.PathLike[str],
@@ -37,8 +39,9 @@ def inspect(
     """What is at `url`: a memory directory, one snapshot (.emm) or one journal segment (.wal).
 
     `blocks=True` also compares every block of the newest snapshot with its checksums; `state=True` also replays the
-    journal and measures the state; `history=True` (by default as `state`) the saturation after each commit;
-    `health=True` also checks every byte, as `verify` does. Raises `MissingError` when nothing is there, `NotEmmError`
+    journal and measures the state (its spectrum where the smaller side of M is at most `SPECTRUM_SIDE_MAX`);
+    `history=True` (by default as `state`) also measures the saturation after each commit; `health=True` also checks
+    every byte, as `verify` does. Raises `MissingError` when nothing is there, `NotEmmError`
     when it is something else, and for a single snapshot what is wrong with its head when no copy of it is whole.
     """
     with opened(url) as place:
@@ -136,7 +139,7 @@ def _measured(found: Inspection, place: Place) -> Inspection:
 
 def _state(matrix: Matrix, state: MatrixState) -> StateInfo:
     rank = state.parameters.rank
-    spectrum = spectrum_of(state.matrix)
+    spectrum = spectrum_of(state.matrix, side_max=SPECTRUM_SIDE_MAX)
     return StateInfo(
         digest=state_digest(state, matrix.lsn).hex(),
         rank=rank,

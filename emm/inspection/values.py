@@ -120,7 +120,7 @@ class SegmentInfo:
 class StateInfo:
     """Measures of the arithmetic state. `spectrum` are the singular values of M, largest first.
 
-    Where M is too large for them, or holds what is no number, `spectrum_problem` says so, `spectrum` is empty and
+    Where M is too large for a glance, or holds what is no number, `spectrum_problem` says so, `spectrum` is empty and
     `effective_rank` None. `utilisation` is effective rank / rank.
     """
 

@@ -18,6 +18,7 @@ COMMITS_SHOWN = 20
 BLOCKS_SHOWN = 64
 VALUES_SHOWN = 6
 SINGULAR_SHOWN = 16
+NOISE = 1e-5  # of the largest singular value: below it digits differ from one machine to another
 
 
 def header_lines(found: HeaderView) -> Iterator[str]:
@@ -139,9 +140,13 @@ def spectrum_lines(found: SpectrumView) -> Iterator[str]:
         yield f"  energy          90 % in the first {found.rank_holding_90}, 99 % in the first {found.rank_holding_99}"
     step = max(-(-len(found.values) // SINGULAR_SHOWN), 1)
     top = found.values[0] if found.values and found.values[0] > 0 else 1.0
-    rows = [(i + 1, number(found.values[i]), bar(found.values[i] / top)) for i in range(0, len(found.values), step)]
+    shown = [i for i in range(0, len(found.values), step) if found.values[i] >= NOISE * top or i == 0]
+    rows = [(i + 1, number(found.values[i]), bar(found.values[i] / top)) for i in shown]
     yield ""
-    yield from table(("index", "σ", f"{'of the largest' if step == 1 else f'every {step}th'}"), rows)
+    yield from table(("index", "σ", "of the largest" if step == 1 else f"every {step}th"), rows)
+    small = sum(value < NOISE * top for value in found.values)
+    if small:
+        yield f"  {counted(small, 'value')} below {NOISE:g} of the largest, the rounding of float32: see --json"
 
 
 def rows_lines(found: RowsView) -> Iterator[str]:

@@ -39,7 +39,7 @@ def block_map(axes: Any, blocks: Sequence[Any], generation: int | None, palette:
         say_nothing_to_show(axes, palette, "no snapshot")
         return
     axes.grid(False)
-    width = max(math.ceil(math.sqrt(len(blocks) * 1.6)), 1)
+    width = min(math.ceil(math.sqrt(len(blocks) * 1.6)), len(blocks))
     height = -(-len(blocks) // width)
     names = list(REGIONS)
     cells = np.full(width * height, len(names) + 1)
@@ -50,7 +50,7 @@ def block_map(axes: Any, blocks: Sequence[Any], generation: int | None, palette:
     grid, scale = cells.reshape(height, width), {"cmap": colours, "vmin": -0.5, "vmax": len(names) + 1.5}
     if len(blocks) <= OUTLINED_MAX:
         edges = np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5
-        axes.pcolormesh(*edges, grid, edgecolors=palette.paper, linewidth=1.2, **scale)
+        axes.pcolormesh(*edges, grid, edgecolors=palette.paper, linewidth=1.2 if len(blocks) <= 256 else 0.4, **scale)
         axes.invert_yaxis()
     else:
         axes.imshow(grid, interpolation="nearest", **scale)

@@ -65,9 +65,9 @@ def fullness(axes: Any, found: emm.Inspection, palette: Palette) -> None:
         axes.plot(checkpoints, [0.012] * len(checkpoints), "^", color=palette.faint, markersize=5, label="checkpoint")
     last = max([*lsns, *checkpoints, found.lsn or 0], default=1)
     first = min([*lsns, *checkpoints], default=0)
-    pad = max((last - first) * 0.04, 0.5)
+    pad = max((last - first) * 0.04, 0.9)
     axes.set_xlim(first - pad, last + pad)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if found.history_problem is not None:
         note = textwrap.fill(f"gaps: {found.history_problem}", NOTE_WIDTH)
         axes.set_xlabel(f"commit (LSN)\n{note}", color=palette.ink, fontsize=8, parse_math=False)

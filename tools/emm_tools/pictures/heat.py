@@ -62,7 +62,7 @@ def heat(axes: Any, found: HeatMap | None, palette: Palette, *, title: str, firs
             )
         )
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def _hatched(found: HeatMap, first_row: int) -> list[tuple[int, int]]:

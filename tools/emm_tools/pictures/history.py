@@ -17,6 +17,7 @@ from emm_tools.exits import counted
 from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style_axes
 
 POINTS_MAX = 4000
+NUMBERED = "commit (LSN)"
 SPAN_US_MIN = 10_000_000  # a shorter life is told by commit
 CLOCK_US = (
     int(datetime(1990, 1, 1, tzinfo=UTC).timestamp() * 1e6),
@@ -39,15 +40,18 @@ def history(
     every = max(-(-len(commits) // POINTS_MAX), 1)
     total = np.cumsum([commit.n_pairs if "write" in commit.action else 0 for commit in commits])
     x, label = _axis(commits)
-    upper.step(x[::every], total[::every], where="post", color=palette.first, linewidth=1.6)
+    by_number = label == NUMBERED
+    marker = "o" if len(commits) < 30 else None
+    upper.step(
+        x[::every], total[::every], where="post", color=palette.first, linewidth=1.6, marker=marker, markersize=3.5
+    )
     upper.fill_between(x[::every], total[::every], step="post", color=palette.first, alpha=0.15, linewidth=0)
     for action, marker in OTHERS:
         at = [i for i, commit in enumerate(commits) if action in commit.action][:POINTS_MAX]
         if at:
-            name = f"{action} ({len(at)})"
-            upper.plot(
-                x[at], total[at], marker, color=palette.second, markersize=6, markeredgecolor=palette.ink, label=name
-            )
+            few = len(at) <= 30
+            look = {"color": palette.second, "markersize": 6 if few else 3, "markeredgewidth": 0.8 if few else 0}
+            upper.plot(x[at], total[at], marker, markeredgecolor=palette.ink, label=f"{action} ({len(at)})", **look)
     if upper.get_legend_handles_labels()[0]:
         legend(upper, palette, loc="upper left")
     upper.set_ylim(0, max(float(total[-1]) * 1.12, 1))
@@ -58,6 +62,10 @@ def history(
         lower.plot(x[::every], middle[::every], color=palette.first, linewidth=1.4, label="moving median")
         legend(lower, palette, loc="upper left")
     lower.set_ylim(0, max(float(surprise.max()) * 1.4, 1e-6))
+    if by_number:
+        pad = max((commits[-1].lsn - commits[0].lsn) * 0.03, 0.9)
+        lower.set_xlim(commits[0].lsn - pad, commits[-1].lsn + pad)
+        lower.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     lower.set_xlabel(label, color=palette.ink, fontsize=9)
     upper.tick_params(labelbottom=False)
 
@@ -74,7 +82,7 @@ def _axis(commits: Sequence[Any]) -> tuple[Any, str]:
     times = np.array([commit.time_us for commit in commits], object)
     believable = all(CLOCK_US[0] <= time <= CLOCK_US[1] for time in times) and all(times[:-1] <= times[1:])
     if not believable or times[-1] - times[0] < SPAN_US_MIN:
-        return np.array([commit.lsn for commit in commits]), "commit (LSN)"
+        return np.array([commit.lsn for commit in commits]), NUMBERED
     first = datetime.fromtimestamp(int(times[0]) // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
     return times.astype(np.int64).astype("datetime64[us]"), f"time (UTC), from {first}"
 

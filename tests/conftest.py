@@ -28,7 +28,7 @@ BUDGETS_S: dict[str, float] = {
     "inspection": 60,
     "browser": 60,
     "engine": 60,
-    "tools": 120,
+    "tools": 150,
     "fuzz": 240,  # two minutes when two workers share it
     "spec": 90,
 }

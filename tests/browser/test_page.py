@@ -176,7 +176,7 @@ def write_screenshots() -> None:
         page = make_page(Path(), hurt=True).resolve()
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS, chromium_sandbox=os.geteuid() != 0)
         for scheme, path in SCREENSHOTS.items():
-            tab, _, _ = opened(browser, page, scheme, viewport={"width": 1120, "height": 1730})
+            tab, _, _ = opened(browser, page, scheme, viewport={"width": 1120, "height": 1800})
             tab.screenshot(path=str(path))
         browser.close()
 

@@ -1,4 +1,4 @@
-"""A memory with a life: four generations, a journal, an unlearn and a forget."""
+"""A memory with a life: generations, a journal, an unlearn and a forget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pairs(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def lived(tmp_path: Path) -> Path:
-    """dim 320, rank 64: M fills a block and a quarter. Commits 1 to 6; generations 2 (lsn 2), 3 (lsn 5), 4 (lsn 6)."""
+    """dim 320, rank 64: M fills a block and a quarter. Commits 1 to 6; three generations, of LSN 2, 5 and 6."""
     path = tmp_path / "lived"
     first = pairs(1, 8)
     with emm.create(path, dim=DIM, rank=RANK, key_dim=KEY_DIM, expand_at=0, metadata={"name": "lived"}) as memory:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import emm
+from emm_tools.inspect_page import page as page_of
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "header", "main", "footer", "h1", "h2", "p", "dl", "dt", "dd"}
 TAGS |= {"div", "figure", "picture", "source", "img", "figcaption", "table", "thead", "tbody", "tr", "th", "td", "ul"}
@@ -89,27 +90,27 @@ def read(page: str) -> Strict:
     return parser
 
 
-@pytest.fixture
-def hostile(tmp_path: Path) -> Path:
-    """A memory in a folder with a hostile name, hostile metadata, and a block of its newest generation damaged."""
-    path = tmp_path / 'a"><script>alert(2)<'
+def spoil(path: Path, *offsets: int) -> None:
+    data = bytearray(path.read_bytes())
+    for offset in offsets:
+        data[offset] ^= 0x40
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a memory with a hostile name, hostile metadata, and a damaged block in its newest generation."""
+    path = tmp_path_factory.mktemp("hostile") / 'a"><script>alert(2)<'
     rng = np.random.default_rng(3)
     with emm.create(path, dim=12, rank=16, key_dim=24, metadata=HOSTILE) as memory:
         memory.write(rng.standard_normal((6, 24), np.float32) / 5, rng.standard_normal((6, 12), np.float32))
-    newest = sorted(path.glob("*.emm"))[-1]
-    newest.chmod(0o644)
-    data = bytearray(newest.read_bytes())
-    data[emm.inspect(path).regions[0].offset + 100] ^= 0x40
-    newest.write_bytes(data)
-    return path
+    spoil(sorted(path.glob("*.emm"))[-1], emm.inspect(path).regions[0].offset + 100)
+    return page_of(str(path), emm.inspect(path, state=True, health=True, blocks=True))
 
 
-def test_the_page_holds_only_what_it_may(run, hostile: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    ended = run("emm-inspect", hostile, "--html", page)
-    assert ended.code == 0 and ended.err == ""
-    text = page.read_text(encoding="utf-8")
-    found = read(text)
+def test_the_page_holds_only_what_it_may(hostile: str) -> None:
+    found = read(hostile)
     identifiers = [attributes["id"] for _, attributes in found.seen if "id" in attributes]
     assert len(identifiers) == len(set(identifiers)) >= 8
     assert len(found.all("img")) == len(found.all("source")) == 5
@@ -122,7 +123,8 @@ def test_the_page_holds_only_what_it_may(run, hostile: Path, tmp_path: Path) -> 
 
 def test_the_policy_lets_nothing_in_but_the_style_sheet_it_names(run, written: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    run("emm-inspect", written, "--html", page)
+    ended = run("emm-inspect", written, "--html", page)
+    assert ended.code == 0 and ended.err == "" and ended.out.endswith(f"page: {page}\n")
     found = read(page.read_text(encoding="utf-8"))
     names = [tag for tag, _ in found.seen]
     assert names[:4] == ["html", "head", "meta", "meta"]  # the policy comes before anything that it could concern
@@ -135,10 +137,8 @@ def test_the_policy_lets_nothing_in_but_the_style_sheet_it_names(run, written: P
     assert "url(" not in style and "@import" not in style and "prefers-color-scheme: dark" in style
 
 
-def test_pictures_hold_drawing_and_nothing_else(run, hostile: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    run("emm-inspect", hostile, "--html", page)
-    pictures = [base64.b64decode(each) for each in PICTURE.findall(page.read_text(encoding="utf-8"))]
+def test_pictures_hold_drawing_and_nothing_else(hostile: str) -> None:
+    pictures = [base64.b64decode(each) for each in PICTURE.findall(hostile)]
     assert len(pictures) == 10 and len(set(pictures)) == 10  # five, in light and dark
     for picture in pictures:
         for element in ElementTree.fromstring(picture).iter():
@@ -156,3 +156,29 @@ def test_an_empty_memory_a_snapshot_and_a_segment_have_pages(run, memory: Path, 
     for path in (memory, sorted(written.glob("*.emm"))[-1], written / "0000000000000001.wal"):
         assert run("emm-inspect", path, "--html", page).code == 0
         read(page.read_text(encoding="utf-8"))
+
+
+def cut(path: Path, n_bytes: int) -> None:
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:n_bytes])
+
+
+DAMAGES = {
+    "one head": lambda path: spoil(sorted(path.glob("*.emm"))[-1], 20),
+    "every head and mirror": lambda path: [spoil(each, 20, -100) for each in path.glob("*.emm")],
+    "a cut snapshot": lambda path: cut(sorted(path.glob("*.emm"))[-1], 5000),
+    "a segment's header": lambda path: spoil(path / "0000000000000001.wal", 30),
+    "a cut segment": lambda path: cut(path / "0000000000000001.wal", 700),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_memory_has_a_page_all_the_same(run, written: Path, tmp_path: Path, damage: str) -> None:
+    page = tmp_path / "page.html"
+    DAMAGES[damage](written)
+    ended = run("emm-inspect", written, "--html", page)
+    assert ended.code in (0, 4) and "Traceback" not in ended.err
+    assert bool(ended.err) == (ended.code != 0)
+    assert "healthy" not in ended.out.splitlines()[0]
+    assert len(read(page.read_text(encoding="utf-8")).all("img")) == 5

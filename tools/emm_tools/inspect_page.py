@@ -19,8 +19,7 @@ import emm
 from emm.inspection import Health
 from emm_tools.exits import counted, printable
 from emm_tools.inspect_text import healthy, number, shortened, size, when
-from emm_tools.pictures import PANELS, Sources, gather, svg
-from emm_tools.pictures.style import DARK, LIGHT
+from emm_tools.pictures import PANELS, Sources, gather, svgs
 from emm_tools.version import version
 
 COMMITS_SHOWN = 50
@@ -150,7 +149,7 @@ def _left_out(count: int, shown: int, what: str, how: str) -> Iterator[str]:
 
 
 def _figure(panel: str, sources: Sources) -> str:
-    light, dark = (_embedded(svg(panel, sources, palette)) for palette in (LIGHT, DARK))
+    light, dark = map(_embedded, svgs(panel, sources))
     caption = _text(CAPTIONS[panel])
     return (
         f'<figure id="{panel}"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'

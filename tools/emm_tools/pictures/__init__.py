@@ -5,6 +5,6 @@ Purpose: what `emm-inspect --picture` writes and what its page shows. Invariants
 the same bytes; nothing that came from a file is read as markup or mathematics.
 """
 
-from emm_tools.pictures.sheet import PANELS, Sources, draw, gather, svg
+from emm_tools.pictures.sheet import PANELS, Sources, draw, gather, svgs
 
-__all__ = ["PANELS", "Sources", "draw", "gather", "svg"]
+__all__ = ["PANELS", "Sources", "draw", "gather", "svgs"]

@@ -23,7 +23,7 @@ from emm_tools.pictures.fullness import fullness
 from emm_tools.pictures.heat import heat
 from emm_tools.pictures.history import concise, history
 from emm_tools.pictures.singular import singular
-from emm_tools.pictures.style import LIGHT, Palette, encoded, new_figure
+from emm_tools.pictures.style import DARK, LIGHT, Palette, encoded, new_figure, recoloured
 
 PANELS = ("blocks", "spectrum", "generations", "journal", "heat")  # named as the views that draw them alone
 SIZES = {"journal": (8.2, 5.2), "heat": (8.2, 5.2)}
@@ -74,12 +74,13 @@ def draw(path: str, view: str | None, found: Any, picture: Path) -> None:
     picture.write_bytes(encoded(figure, kind))
 
 
-def svg(panel: str, sources: Sources, palette: Palette) -> bytes:
-    """One panel as an SVG, for the page."""
+def svgs(panel: str, sources: Sources) -> tuple[bytes, bytes]:
+    """One panel for the page, on light and on dark paper."""
     width, height = PAGE_SIZES.get(panel, PAGE_SIZE)
-    figure = new_figure(width, height, palette)
-    _panel(figure, panel, sources, palette)
-    return encoded(figure, "svg")
+    figure = new_figure(width, height, LIGHT)
+    _panel(figure, panel, sources, LIGHT)
+    light = encoded(figure, "svg")
+    return light, recoloured(light, LIGHT, DARK)
 
 
 def _view(figure: Figure, view: str, found: Any, palette: Palette) -> None:

@@ -8,9 +8,10 @@ time stamp and no random identifiers.
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import matplotlib
@@ -90,3 +91,10 @@ def encoded(figure: Figure, kind: str) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
         figure.savefig(buffer, format=kind, metadata=metadata, facecolor=figure.get_facecolor())
     return buffer.getvalue()
+
+
+def recoloured(svg: bytes, before: Palette, after: Palette) -> bytes:
+    """An SVG drawn with one palette, in another: the same drawing, without laying it out again."""
+    colours = {getattr(before, each.name): getattr(after, each.name) for each in fields(Palette)}
+    pattern = re.compile("|".join(map(re.escape, colours)))
+    return pattern.sub(lambda match: colours[match[0]], svg.decode("utf-8")).encode("utf-8")

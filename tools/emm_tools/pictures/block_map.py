@@ -26,6 +26,7 @@ from emm_tools.pictures.style import (
 )
 
 REGIONS = {"M": BLUE, "P": ORANGE, "U": PURPLE, "scalars": PURPLE}
+NOTHING = "#00000000"  # transparent: an image cannot be recoloured for dark paper
 OUTLINED_MAX = 2048
 CROSSED_MAX = 2048
 
@@ -46,7 +47,7 @@ def block_map(axes: Any, blocks: Sequence[Any], generation: int | None, palette:
     for block in blocks:
         region = next((span.region for span in block.holds if span.region in REGIONS), names[-1])
         cells[block.index] = len(names) if block.problem is not None else names.index(region)
-    colours = ListedColormap([*REGIONS.values(), DAMAGED, palette.paper])
+    colours = ListedColormap([*REGIONS.values(), DAMAGED, NOTHING])
     grid, scale = cells.reshape(height, width), {"cmap": colours, "vmin": -0.5, "vmax": len(names) + 1.5}
     if len(blocks) <= OUTLINED_MAX:
         edges = np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5

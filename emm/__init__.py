@@ -30,9 +30,10 @@ from emm.errors import (  # noqa: E402
     StorageError,
     UnsupportedError,
 )
+from emm.inspection.overview import inspect  # noqa: E402
+from emm.inspection.values import Inspection  # noqa: E402
 from emm.memory.memory import Memory  # noqa: E402
 from emm.memory.opening import create, merge, open  # noqa: E402
-from emm.verify.inspection import Inspection, inspect  # noqa: E402
 from emm.verify.report import Report, verify  # noqa: E402
 
 __all__ = [

@@ -25,8 +25,10 @@ BUDGETS_S: dict[str, float] = {
     "memory": 90,
     "verify": 90,
     "repair": 120,
+    "inspection": 60,
+    "browser": 60,
     "engine": 60,
-    "tools": 120,
+    "tools": 150,
     "fuzz": 240,  # two minutes when two workers share it
     "spec": 90,
 }

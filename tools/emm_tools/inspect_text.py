@@ -1,7 +1,7 @@
-"""The text of `emm-inspect`: short paragraphs and aligned tables, the same on a terminal and in a file.
+"""The ten lines of `emm-inspect`, and the pieces that every text of the tools is made of.
 
-Purpose: turn an `emm.Inspection` into what a person reads. Invariants: pure; no colour; every number has its unit;
-times are UTC.
+Purpose: say what a memory is and whether it is healthy, the same on a terminal and in a file. Invariants: pure; no
+colour; every number has its unit; times are UTC; at most ten lines whatever the memory holds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,22 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import emm
+from emm.inspection import Health
 from emm_tools.exits import counted, printable
 
-COMMITS_SHOWN = 6
 BAR_WIDTH = 40
+METADATA_SHOWN = 80
+FINDING_SHOWN = 200
+_HEALTHY = {
+    "clean": "healthy",
+    "clean-unsealed": "healthy (its last writer is at work, or did not close it)",
+    "damaged-repairable": "DAMAGED, repairable",
+    "damaged-loss": "DAMAGED, with loss",
+    "torn-or-damaged-tail": "torn or damaged at its end",
+    "refused": "refused",
+    "indeterminate": "cannot be told",
+    "missing": "missing",
+}
 
 
 def when(time_us: int | None) -> str:
@@ -39,6 +51,11 @@ def size(n_bytes: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
+def number(value: float | None, digits: str = ".4g") -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, digits)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Columns aligned: numbers to the right, text to the left, two spaces between, indented by two."""
     cells = [[str(cell) for cell in row] for row in rows]
@@ -52,128 +69,103 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return [line(head), *(line(row) for row in cells)]
 
 
-def describe(found: emm.Inspection, *, blocks: bool = False) -> str:
-    """The whole text."""
-    parts = [_memory(found), _state(found), _snapshots(found), _payload(found), _segments(found), _commits(found)]
-    if blocks:
-        parts.append(_blocks(found))
-    return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
+def shortened(text: str, width: int) -> str:
+    """Printable text of at most `width` characters, with an ellipsis where it was cut."""
+    flat = printable(text)
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
-def _memory(found: emm.Inspection) -> Iterator[str]:
-    yield f"{found.kind} {printable(found.url)}"
-    yield f"  uuid        {found.uuid or '-'}"
+def describe(found: emm.Inspection) -> str:
+    """The overview, at most ten lines."""
+    return "\n".join(_overview(found))
+
+
+def healthy(health: Health | None) -> str:
+    """The verdict in the words of the overview."""
+    return "not checked" if health is None else _HEALTHY.get(health.verdict, health.verdict)
+
+
+def _overview(found: emm.Inspection) -> Iterator[str]:
+    yield f"{found.kind} {printable(found.url)}: {healthy(found.health)}"
+    if found.health is not None:
+        yield f"  checked     {health_line(found.health)}"
+    yield f"  identity    uuid {found.uuid or '-'}{_parent(found)}"
+    yield f"  holds       {_holds(found)}"
     shape = found.shape
     if shape is not None:
-        yield f"  M           {shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers"
-        yield f"  rule        {shape.rule}, λ = {shape.ridge:g}; projection {shape.projection}, seed {shape.seed:#x}"
-        yield f"  flags       {', '.join(shape.flags) or 'none'}; expands at saturation {shape.expand_at:g}"
-    if found.generation is not None:
-        yield f"  newest      generation {found.generation}, last commit LSN {found.lsn}"
-    if found.parent_uuid or found.parent_sha256:
-        yield f"  parent      uuid {found.parent_uuid or '-'}, snapshot {found.parent_sha256 or '-'}"
-    if found.metadata:
-        yield f"  metadata    {json.dumps(found.metadata)}"
-
-
-def _state(found: emm.Inspection) -> Iterator[str]:
+        flags = f"; {', '.join(shape.flags)}" if shape.flags else ""
+        rule = f"{shape.rule}, λ = {shape.ridge:g}; {shape.projection} projection"
+        yield f"  M           {shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers; {rule}{flags}"
     state = found.state
-    if state is None:
-        return
-    yield "state (snapshot and journal)"
-    yield f"  digest      {state.digest}"
-    filled = round(BAR_WIDTH * min(max(state.saturation, 0.0), 1.0))
-    yield f"  saturation  {state.saturation:.3f}  |{'#' * filled}{'.' * (BAR_WIDTH - filled)}|"
-    yield f"  pairs       {state.write_count} written, {state.replayed} commits replayed from the journal"
+    if state is not None:
+        yield f"  state       {state.write_count} pairs{_replayed(state.replayed)}; digest {state.digest}"
+        if state.saturation is not None:
+            yield f"  saturation  {state.saturation:.3f}  {bar(state.saturation)}{_expands(found)}"
+        yield f"  spectrum    {_spectrum(found)}"
+        if state.notices:
+            yield f"  notice      {shortened('; '.join(state.notices), FINDING_SHOWN)}"
+    elif found.state_problem is not None:
+        yield f"  state       cannot be opened: {shortened(found.state_problem, FINDING_SHOWN)}"
+    if found.metadata:
+        yield f"  metadata    {shortened(json.dumps(found.metadata, ensure_ascii=False), METADATA_SHOWN)}"
+
+
+def health_line(health: Health) -> str:
+    """What was checked, and the first finding with the number of the others."""
+    counts = [
+        (health.n_snapshots, "snapshot"),
+        (health.n_blocks, "block"),
+        (health.n_segments, "segment"),
+        (health.n_commits, "commit"),
+    ]
+    looked_at = ", ".join(counted(count, what) for count, what in counts if count) or "nothing"
+    line = f"{looked_at}, {size(health.bytes_read)} read: {health.verdict}"
+    if not health.findings:
+        return line
+    more = len(health.findings) - 1
+    others = f" (and {counted(more, 'more finding')}: emm-verify lists them)" if more else ""
+    return f"{line}; {shortened(health.findings[0], FINDING_SHOWN)}{others}"
+
+
+def bar(share: float) -> str:
+    """A share of 1 as a bar."""
+    filled = round(BAR_WIDTH * min(max(share, 0.0), 1.0))
+    return f"|{'#' * filled}{'.' * (BAR_WIDTH - filled)}|"
+
+
+def _parent(found: emm.Inspection) -> str:
+    return f", from memory {found.parent_uuid}" if found.parent_uuid else ""
+
+
+def _holds(found: emm.Inspection) -> str:
+    parts = []
+    if found.snapshots:
+        latest = f", newest {found.generation}" if found.generation is not None else ""
+        total = size(sum(each.bytes for each in found.snapshots))
+        parts.append(f"{counted(len(found.snapshots), 'generation')}{latest} ({total})")
+    if found.segments:
+        total = size(sum(each.bytes for each in found.segments))
+        what = f"{counted(len(found.segments), 'segment')} with {counted(len(found.commits), 'commit')}"
+        parts.append(f"journal of {what} ({total})")
+    last = f"last commit LSN {found.lsn}" if found.lsn is not None else "no commit"
+    time = next((each.time_us for each in reversed(found.commits) if each.lsn == found.lsn), None)
+    return "; ".join([*parts, f"{last}{f' of {when(time)} UTC' if time else ''}"])
+
+
+def _replayed(count: int) -> str:
+    return f", {counted(count, 'commit')} replayed from the journal" if count else ""
+
+
+def _expands(found: emm.Inspection) -> str:
+    at = found.shape.expand_at if found.shape is not None else 0.0
+    return f"  expands at {at:g}" if at else ""
+
+
+def _spectrum(found: emm.Inspection) -> str:
+    state = found.state
+    assert state is not None
+    if state.effective_rank is None:
+        return f"{shortened(state.spectrum_problem or 'not computed', FINDING_SHOWN)} here (more: the view spectrum)"
     top = state.spectrum[0] if state.spectrum else 0.0
-    effective = f"effective rank {state.effective_rank:.1f} of {state.rank}"
-    yield f"  spectrum    largest singular value {top:.4g}, {effective}"
-    for notice in state.notices:
-        yield f"  notice      {printable(notice)}"
-
-
-def _snapshots(found: emm.Inspection) -> Iterator[str]:
-    if not found.snapshots:
-        return
-    yield "generations"
-    rows = [
-        (
-            "-" if s.generation is None else s.generation,
-            "-" if s.lsn is None else s.lsn,
-            s.origin or "-",
-            when(s.time_us),
-            size(s.bytes),
-            printable(s.problem or "head readable"),
-        )
-        for s in found.snapshots
-    ]
-    yield from table(("generation", "lsn", "origin", "made (UTC)", "size", ""), rows)
-
-
-def _payload(found: emm.Inspection) -> Iterator[str]:
-    if not found.regions:
-        return
-    yield f"payload of generation {found.generation}: {counted(len(found.blocks), 'block')} of 64 KiB"
-    rows = [
-        (r.name, r.offset, size(r.bytes), f"{r.n_rows} × {r.n_columns}" if r.n_columns else "-") for r in found.regions
-    ]
-    yield from table(("region", "byte", "size", "shape"), rows)
-    bad = [block for block in found.blocks if block.problem]
-    for block in bad:
-        yield f"  block {block.index} is damaged: {printable(block.problem or '')}"
-
-
-def _segments(found: emm.Inspection) -> Iterator[str]:
-    if not found.segments:
-        return
-    yield "journal"
-    rows = [
-        (
-            printable(s.name),
-            "-" if s.first_lsn is None else s.first_lsn,
-            s.n_commits,
-            s.n_dead,
-            size(s.bytes),
-            printable(s.problem or ("sealed" if s.sealed else "open end")),
-        )
-        for s in found.segments
-    ]
-    yield from table(("segment", "first lsn", "commits", "dead", "size", ""), rows)
-
-
-def _commits(found: emm.Inspection) -> Iterator[str]:
-    if not found.commits:
-        return
-    pairs = sum(commit.n_pairs for commit in found.commits)
-    shown = found.commits[-COMMITS_SHOWN:]
-    yield f"history: {counted(len(found.commits), 'commit')} with {counted(pairs, 'pair')}; the last {len(shown)}"
-    rows = [
-        (
-            c.lsn,
-            when(c.time_us),
-            c.action,
-            c.n_pairs,
-            f"{c.surprise:.4g}",
-            "-" if c.saturation is None else f"{c.saturation:.3f}",
-        )
-        for c in shown
-    ]
-    yield from table(("lsn", "when (UTC)", "action", "pairs", "mean surprise", "saturation"), rows)
-
-
-def _blocks(found: emm.Inspection) -> Iterator[str]:
-    if not found.blocks:
-        return
-    yield "blocks"
-    rows = [
-        (
-            b.index,
-            b.offset,
-            "; ".join(str(span) for span in b.holds),
-            b.crc32,
-            b.sha256[:16],
-            printable(b.problem or "matches"),
-        )
-        for b in found.blocks
-    ]
-    yield from table(("block", "byte", "holds", "crc32", "sha256", ""), rows)
+    share = f" ({state.utilisation:.0%} utilised)" if state.utilisation is not None else ""
+    return f"largest singular value {top:.4g}, effective rank {state.effective_rank:.1f} of {state.rank}{share}"

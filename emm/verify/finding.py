@@ -81,7 +81,7 @@ CODES: Final[dict[str, Code]] = {
 class Span:
     """Part of an array, or of the zero padding, that a damaged block holds. Rows and columns are inclusive."""
 
-    region: str  # M, P, U, scalars or padding
+    region: str  # M, P, U, scalars, normaliser, reading or padding
     rows: tuple[int, int] | None
     columns: tuple[int, int] | None
 

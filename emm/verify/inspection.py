@@ -255,7 +255,9 @@ def _identity(identity: bytes) -> str | None:
 def _regions(head: Head) -> tuple[RegionInfo, ...]:
     base = head.geometry.payload_offset
     return tuple(
-        RegionInfo(r.name, base + r.offset, r.size, r.n_rows, 0 if r.name == "scalars" else r.row_bytes // 4)
+        RegionInfo(
+            r.name, base + r.offset, r.size, r.n_rows, 0 if r.name in ("scalars", "reading") else r.row_bytes // 4
+        )
         for r in head.geometry.regions
     )
 

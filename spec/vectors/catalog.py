@@ -16,6 +16,7 @@ from . import (
     good,
     good_journal,
     hostile,
+    normaliser,
 )
 from .arithmetic import vectors
 from .case import Case
@@ -33,6 +34,7 @@ GROUPS = (
     bad_memory,
     bad_recovery,
     hostile,
+    normaliser,
 )
 
 

@@ -22,6 +22,7 @@ from emm_tools.inspect_text import when
 
 INK, FAINT = "#22303c", "#8a97a3"
 REGION_COLOURS = {"M": "#3b7dd8", "P": "#f0a63a", "U": "#8e6bbf", "scalars": "#8e6bbf"}
+REGION_COLOURS |= {"normaliser": "#4c9f70", "reading": "#4c9f70"}
 DAMAGED = "#d62839"
 EMPTY = "#ffffff"
 

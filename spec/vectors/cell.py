@@ -59,7 +59,8 @@ class Mlstm:
         if self.flags & V3Flag.SCALE_ON_QUERY:
             q = q / math.sqrt(self.dim)
         found: npt.NDArray[np.float64] = self.matrix @ q
-        return found / max(abs(float(self.normaliser @ q)), math.exp(-self.log_scale))
+        weight = max(abs(float(self.normaliser @ q)), math.exp(-self.log_scale))
+        return found / weight if weight > 0 else found  # zeros over a floor that binary64 cannot hold
 
     def bytes(self) -> bytes:
         """The v3 file."""

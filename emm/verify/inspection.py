@@ -24,9 +24,11 @@ from emm.state import MatrixState
 from emm.storage.names import Listing, list_memory, parse_name, snapshot_name
 from emm.storage.recovery import recover
 from emm.storage.snapshot_file import load_head
+from emm.v3.file import is_v3_file
 from emm.verify.finding import Span
 from emm.verify.history import CommitInfo, SegmentInfo, read_journal, with_saturation
 from emm.verify.regions import block_spans
+from emm.verify.v3 import describe_v3, measured_v3
 from emm.vfs import Directory, is_directory, open_directory, open_file, walk_memories
 
 BELOW_SHOWN = 5
@@ -108,7 +110,7 @@ class Inspection:
     """
 
     url: str
-    kind: str  # "memory", "snapshot" or "segment"
+    kind: str  # "memory", "snapshot", "segment" or "v3 file"
     uuid: str | None
     shape: ShapeInfo | None
     generation: int | None
@@ -132,7 +134,7 @@ class Inspection:
 
 
 def inspect(url: str | os.PathLike[str], *, blocks: bool = False, state: bool = False) -> Inspection:
-    """What is at `url`: a memory directory, one snapshot (.emm) or one journal segment (.wal).
+    """What is at `url`: a memory directory, one snapshot (.emm), one journal segment (.wal) or a v3 file.
 
     `blocks=True` also compares every block of the newest snapshot with its checksums; `state=True` also replays the
     journal and measures the state, and the saturation after each commit. Raises `MissingError` when nothing is there,
@@ -144,6 +146,8 @@ def inspect(url: str | os.PathLike[str], *, blocks: bool = False, state: bool = 
             return _inspect(url, directory, "memory", _listing(directory, url), blocks, state)
     directory, name = open_file(url)
     with contextlib.closing(directory):
+        if is_v3_file(directory, name):
+            return _inspect_v3(url, directory, name, state)
         kind, listing = _single(name)
         if kind == "snapshot":
             load_head(directory, name)  # raises what is wrong with it
@@ -176,6 +180,21 @@ def _inspect(
         commits=tuple(commits),
     )
     return _measured(found, directory) if state and kind != "segment" else found
+
+
+def _inspect_v3(url: str | os.PathLike[str], directory: Directory, name: str, state: bool) -> Inspection:
+    found, shape, arrays = describe_v3(directory, name)
+    nothing: dict[str, Any] = dict.fromkeys(("uuid", "generation", "lsn", "chain", "parent_uuid", "parent_sha256"))
+    nothing |= dict.fromkeys(("blocks", "snapshots", "segments", "commits"), ())
+    return Inspection(
+        url=os.fspath(url),
+        kind="v3 file",
+        shape=ShapeInfo(**shape),
+        metadata={},
+        regions=tuple(RegionInfo(each, at, size, rows, size // rows // 4) for each, at, size, rows in arrays),
+        state=StateInfo(**measured_v3(found)) if state else None,
+        **nothing,
+    )
 
 
 def _single(name: str) -> tuple[str, Listing]:

@@ -38,7 +38,7 @@ from emm_tools.version import version
 )
 @click.version_option(version(), prog_name="emm-inspect")
 def inspect_command(path: str, as_json: bool, blocks: bool, picture: Path | None) -> int:
-    """Tell what is in a memory directory, one snapshot (.emm) or one journal segment (.wal).
+    """Tell what is in a memory directory, one snapshot (.emm), one journal segment (.wal) or a v3 file.
 
     Reads only, and takes no lock: a writer may be at work.
     """

@@ -64,7 +64,10 @@ def _memory(found: emm.Inspection) -> Iterator[str]:
     yield f"{found.kind} {printable(found.url)}"
     yield f"  uuid        {found.uuid or '-'}"
     shape = found.shape
-    if shape is not None:
+    if shape is not None and found.kind == "v3 file":
+        yield f"  C           {shape.dim} × {shape.dim} float32, and a normaliser; no journal"
+        yield f"  flags       {', '.join(shape.flags) or 'none'}"
+    elif shape is not None:
         yield f"  M           {shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers"
         yield f"  rule        {shape.rule}, λ = {shape.ridge:g}; projection {shape.projection}, seed {shape.seed:#x}"
         yield f"  flags       {', '.join(shape.flags) or 'none'}; expands at saturation {shape.expand_at:g}"
@@ -80,11 +83,12 @@ def _state(found: emm.Inspection) -> Iterator[str]:
     state = found.state
     if state is None:
         return
-    yield "state (snapshot and journal)"
+    yield "state (as upgraded)" if found.kind == "v3 file" else "state (snapshot and journal)"
     yield f"  digest      {state.digest}"
     filled = round(BAR_WIDTH * min(max(state.saturation, 0.0), 1.0))
     yield f"  saturation  {state.saturation:.3f}  |{'#' * filled}{'.' * (BAR_WIDTH - filled)}|"
-    yield f"  pairs       {state.write_count} written, {state.replayed} commits replayed from the journal"
+    if found.kind != "v3 file":  # it does not count its pairs
+        yield f"  pairs       {state.write_count} written, {state.replayed} commits replayed from the journal"
     top = state.spectrum[0] if state.spectrum else 0.0
     effective = f"effective rank {state.effective_rank:.1f} of {state.rank}"
     yield f"  spectrum    largest singular value {top:.4g}, {effective}"
@@ -113,7 +117,10 @@ def _snapshots(found: emm.Inspection) -> Iterator[str]:
 def _payload(found: emm.Inspection) -> Iterator[str]:
     if not found.regions:
         return
-    yield f"payload of generation {found.generation}: {counted(len(found.blocks), 'block')} of 64 KiB"
+    if found.kind == "v3 file":
+        yield "arrays"
+    else:
+        yield f"payload of generation {found.generation}: {counted(len(found.blocks), 'block')} of 64 KiB"
     rows = [
         (r.name, r.offset, size(r.bytes), f"{r.n_rows} × {r.n_columns}" if r.n_columns else "-") for r in found.regions
     ]

@@ -1,8 +1,8 @@
 """The answers of an upgraded memory, divided by its normaliser until the first write (rule A-23).
 
 Purpose: what a v3 cell divided by is a number for each query, which no matrix can hold; so it is kept beside M and
-applied here. Invariants: the same bits on every machine (sums in binary64, in the order of the elements); no query
-within A-9 gives infinity or NaN.
+applied here. Invariants: the same bits on every machine (sums in binary64, in the order of the elements); finite
+products give finite answers.
 """
 
 from __future__ import annotations

@@ -141,10 +141,10 @@ def decode_v3(data: bytes | memoryview, *, state_bytes_max: int = STATE_BYTES_MA
     if not good.all():
         index = int(np.argmin(good))
         raise FormatError(
-            "a v3 file holds a number that is not finite or beyond 2^100",
+            "a v3 file holds a number that is not finite or beyond 2^60",
             rule="V3-10",
             offset=start + 4 * index,
-            expected="|number| ≤ 2^100",
+            expected="|number| ≤ 2^60",
             found=float(numbers[index]),
         )
     return Cell(dim, header.flags, header.log_scale, numbers[: dim * dim].reshape(dim, dim), numbers[dim * dim :])

@@ -30,7 +30,7 @@ V3_MAGIC: Final = bytes.fromhex("89454d330d0a1a0a")  # \x89 E M 3 \r \n \x1a \n
 V3_VERSION: Final = 3
 V3_DTYPE_FLOAT32: Final = 1
 V3_DIM_MAX: Final = 1 << 16
-V3_NUMBER_MAX: Final = 2.0**100  # so that √dim times a number is finite, and so is a sum of them in binary64
+V3_NUMBER_MAX: Final = 2.0**60  # √dim times it, times a query, over all of dim: still finite in binary32
 
 V3_HEADER: Final = Record(
     "V3Header",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,14 @@ def test_random_bytes_behind_the_magic_give_one_clear_error() -> None:
         for each in (data, with_crc(data) if len(data) >= 64 else data):
             with pytest.raises(FormatError):
                 decode_v3(each)
+
+
+@pytest.mark.skipif(shutil.which("file") is None, reason="needs file(1)")
+def test_file_1_tells_a_v3_file(tmp_path: Path) -> None:
+    """Red when the description of file(1) has another magic or another place for dim than the layout."""
+    for case, where in (("one-pair", "the stored key"), ("one-pair-query", "the query")):
+        path = tmp_path / case
+        path.write_bytes(CASES[case].data)
+        command = ["file", "-b", "-m", str(ROOT / "spec" / "emm.magic"), str(path)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        assert told == f"EMM v3 matrix cell, version 3, dim 16, 1/sqrt(d) on {where}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from emm.testing.machine import this_machine
-from emm.testing.upgrade_kept import WAYS, WRITES, KeptRow, SurvivalRow, measure_kept, measure_survival
+from emm.testing.upgrade_kept import SHAPES, WAYS, WRITES, KeptRow, SurvivalRow, measure_kept, measure_survival
 from emm_tools.bench_pages import replace_block
 from emm_tools.exits import examples
 from emm_tools.inspect_text import table
@@ -42,8 +42,8 @@ def upgrade(shapes: tuple[str, ...], seed: int, as_json: bool, page: Path | None
     Top-1 is the share of keys whose own value is the nearest of all that were ever given, old and new. Under "from
     pairs" the original pairs were at hand; the other columns start from the cell alone.
     """
-    given = {"shapes": [_shape(each) for each in shapes]} if shapes else {}
-    kept, survival = measure_kept(seed, **given), measure_survival(seed, **given)
+    chosen = [_shape(each) for each in shapes] or SHAPES
+    kept, survival = measure_kept(seed, chosen), measure_survival(seed, chosen)
     if as_json:
         for name, rows in (("kept", kept), ("survival", survival)):
             for row in rows:

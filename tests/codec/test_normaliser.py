@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emm.codec.header import geometry, payload_bytes, payload_regions
+from emm.codec.header import Header, decode_header, encode_header, geometry, payload_bytes, payload_regions
 from emm.codec.payload import decode_payload, encode_payload, state_digest
 from emm.codec.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from emm.errors import FormatError, InputError
 from emm.layout import READ_SCALARS, Flag, Projection, Rule
-from emm.state import MatrixState, Normaliser
+from emm.state import MatrixState, Normaliser, Parameters
 from spec.vectors.normaliser import carrying
 
 UUID = bytes(range(16))
@@ -102,3 +102,14 @@ def test_a_copy_shares_nothing_with_a_mapped_file() -> None:
     copied = state.copy()
     assert copied.normaliser is not None and state.normaliser is not None
     assert not np.shares_memory(copied.normaliser.vector, state.normaliser.vector)
+
+
+def test_p7_a_projected_memory_has_none() -> None:
+    """Red when a header with the flag under projection 1 is read: its φ is not the cell's key."""
+    plain = Parameters(4, 16, 16)
+    data = encode_header(Header(plain, Flag.NORMALISER, 1, 0, UUID, 2, bytes(32)))
+    with pytest.raises(FormatError) as caught:
+        decode_header(data)
+    assert (caught.value.rule, caught.value.offset) == ("P-7", 12)
+    unprojected = replace(plain, projection=Projection.NONE)
+    assert decode_header(encode_header(Header(unprojected, Flag.NORMALISER, 1, 0, UUID, 2, bytes(32)))).flags

@@ -112,3 +112,16 @@ def test_a19_a_memory_with_a_normaliser_does_not_merge() -> None:
     with pytest.raises(InputError) as caught:
         kernel.merge([state, state])
     assert (caught.value.rule, caught.value.found) == ("A-19", "NORMALISER")
+
+
+def test_a23_the_sum_is_taken_in_the_order_of_the_elements() -> None:
+    """Red when it is summed in pairs or lanes: 2⁶⁰ + 1 − 2⁶⁰ + 7 ones is 7 in the rule's order, and 4 in NumPy's."""
+    state = carrying(Rule.GATED_DELTA, floor=1e-3)
+    vector = np.zeros(16, np.float32)
+    vector[:10] = [2.0**60, 1, -(2.0**60), 1, 1, 1, 1, 1, 1, 1]
+    state.normaliser = Normaliser(vector, 1e-3, False)
+    x = np.zeros((1, 16), np.float32)
+    x[0, :10] = 1
+    found = kernel.recall(state, x)
+    assert found[0].tolist() == by_hand(state, x[0])
+    assert found[0, 0] == np.float32(np.float64(dot([float(v) for v in state.matrix[0]], [float(v) for v in x[0]])) / 7)

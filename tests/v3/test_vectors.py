@@ -141,6 +141,12 @@ def test_v3_8_a_forged_size_is_refused_before_anything_is_allocated(tmp_path: Pa
         decode_v3(bomb)
     with pytest.raises(TruncatedError):
         decode_v3_header(bomb[:64], len(bomb))
+    data = Mlstm(16).bytes()
+    for read in (decode_v3, lambda whole, **limit: decode_v3_header(whole[:64], len(whole), **limit)):
+        assert read(data, state_bytes_max=len(data)).dim == 16
+        with pytest.raises(LimitError) as over:
+            read(data, state_bytes_max=len(data) - 1)
+        assert (over.value.rule, over.value.offset) == ("V3-8", 16)
     sparse = tmp_path / "sparse.v3"
     with sparse.open("wb") as file:
         file.write(bomb[:64])

@@ -32,6 +32,7 @@ from emm.vfs.resolve import Location, open_directory
 
 Choice = TypeVar("Choice")
 
+NORMALISED = "upgraded from a v3 file, whose normaliser divides the answers until the first write"
 PROJECTION_NAMES = {"none": Projection.NONE, "hadamard": Projection.HADAMARD}
 
 
@@ -123,7 +124,10 @@ def _open_memory(url: Location, mode: str, verify: str, state_bytes_max: int) ->
             lock = directory.lock()
             directory.sweep()
             recovered = recover(directory, state_bytes_max=state_bytes_max)
-        return Memory(Session(directory, recovered, lock, state_bytes_max=state_bytes_max))
+        session = Session(directory, recovered, lock, state_bytes_max=state_bytes_max)
+        if session.state.normaliser is not None:
+            session.notices.append(NORMALISED)
+        return Memory(session)
     except BaseException:
         if lock is not None:
             lock.release()
@@ -163,7 +167,7 @@ def merge(
 def upgrade(plan: UpgradePlan) -> Memory:
     """Publish what `plan_upgrade` has planned, as a new memory that is open for append; the v3 file stays.
 
-    Raises `InputError` for pairs that are not the file's, `ExistsError` where the upgrade is done or the name taken.
+    Raises `ExistsError` where the upgrade is done or the name taken.
     """
     if plan.done:
         raise ExistsError("this file is upgraded already", file=os.fspath(plan.target))

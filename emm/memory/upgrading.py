@@ -26,7 +26,7 @@ from emm.storage.snapshot_file import load_head
 from emm.v3.codec import Cell
 from emm.v3.file import V3File, is_v3_file, read_v3_file
 from emm.v3.layout import V3Flag
-from emm.v3.upgrade import Pairs, parameters_of, relatedness, solved, upgraded
+from emm.v3.upgrade import Pairs, parameters_of, related, solved, upgraded
 from emm.vfs.protocol import Directory
 from emm.vfs.resolve import Location, is_directory, open_directory, open_file
 
@@ -107,19 +107,19 @@ def plan_upgrade(
     found = v3_at(source, state_bytes_max=state_bytes_max)
     if found is None:
         raise NotEmmError("not a v3 file", rule="V3-1", file=os.fspath(source))
-    given, digest, related = None, None, None
+    given, digest, cosine = None, None, None
     if pairs is not None:
         keys, values = pair_rows(parameters_of(found.cell), *pairs)
         if not len(keys):
             raise InputError("no pairs are given", expected="all pairs of the v3 file")
         given = Pairs(keys, values)
         digest = hashlib.sha256(keys.tobytes() + values.tobytes()).hexdigest()
-        related = relatedness(found.cell, given)
-    return UpgradePlan(found, target, given, digest, related, _is_done(target, found, digest))
+        cosine = related(found.cell, given)
+    return UpgradePlan(found, target, given, digest, cosine, _is_done(target, found, digest))
 
 
 def state_of(plan: UpgradePlan) -> MatrixState:
-    """The state that the upgrade publishes; `InputError` (V3-16) for pairs that are not the file's."""
+    """The state that the upgrade publishes."""
     return upgraded(plan.source.cell) if plan.pairs is None else solved(plan.source.cell, plan.pairs)
 
 

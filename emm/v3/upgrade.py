@@ -63,14 +63,7 @@ def upgraded(cell: Cell) -> MatrixState:
 
 def solved(cell: Cell, pairs: Pairs) -> MatrixState:
     """The memory of the original pairs under rule 2, each counted once (V3-16): nothing of C̃ is in it."""
-    found = relatedness(cell, pairs)
-    if not found >= RELATED_MIN:
-        raise InputError(
-            "these are not the pairs of this v3 file: its matrix does not resemble the sum of their products",
-            rule="V3-16",
-            expected=f"a cosine of at least {RELATED_MIN:g}",
-            found=round(found, 4),
-        )
+    related(cell, pairs)
     state = empty_state(parameters_of(cell))
     kernel.write(state, kernel.project(stored_keys(cell, pairs), state.parameters), pairs.values)
     state.flags |= Flag.FOREIGN_PAIRS
@@ -84,6 +77,19 @@ def stored_keys(cell: Cell, pairs: Pairs) -> Float32Array:
     length = np.linalg.norm(pairs.keys.astype(np.float64), axis=1, keepdims=True)
     keys: Float32Array = (pairs.keys / np.where(length > 0, length, 1.0)).astype(np.float32)
     return keys
+
+
+def related(cell: Cell, pairs: Pairs) -> float:
+    """`relatedness` of pairs that can be the file's own; `InputError` (V3-16) for others."""
+    found = relatedness(cell, pairs)
+    if not found >= RELATED_MIN:
+        raise InputError(
+            "these are not the pairs of this v3 file: its matrix does not resemble the sum of their products",
+            rule="V3-16",
+            expected=f"a cosine of at least {RELATED_MIN:g}",
+            found=round(found, 4),
+        )
+    return found
 
 
 def relatedness(cell: Cell, pairs: Pairs) -> float:

@@ -92,6 +92,7 @@ def test_pairs_come_as_lines_or_as_arrays(run, cell: Path, pairs, npy: Callable[
         (["{cell}", "{tmp}/new", "--pairs", "{text}"], 2, "line 1 is not JSON"),
         (["{cell}", "{tmp}/new", "--pairs", "{empty}"], 2, "holds no pairs"),
         (["{cell}", "{tmp}/new", "--keys", "{keys}", "--values", "{strangers}"], 2, "V3-16"),
+        (["{cell}", "{tmp}/new", "--keys", "{keys}", "--values", "{strangers}", "--dry-run"], 2, "V3-16"),
     ],
 )
 def test_a_refusal_is_one_sentence_with_its_code(

@@ -96,6 +96,7 @@ class Flag(enum.IntFlag):
     BARE_EXPANDED = 2
     FORGOTTEN = 4
     FOREIGN_PAIRS = 8
+    NORMALISER = 32  # 16 stays undefined: a vector shows that it is refused
 
 
 FLAG_MEANINGS: Final = {
@@ -103,6 +104,7 @@ FLAG_MEANINGS: Final = {
     Flag.BARE_EXPANDED: "the rank was doubled without the pairs: older pairs keep their rank, no merge",
     Flag.FORGOTTEN: "a forget record was applied: the state is no longer the solution over its pairs",
     Flag.FOREIGN_PAIRS: "the state holds pairs that this memory's journal never held (merge, upgrade, given pairs)",
+    Flag.NORMALISER: "the payload ends in a normaliser, by which answers are divided until the first write (A-23)",
 }
 
 
@@ -238,6 +240,16 @@ GAIN_SCALARS: Final = Record(
     ],
 )
 
+READ_SCALARS: Final = Record(
+    "ReadScalars",
+    16,
+    [
+        Field(0, "d", "floor", "the least denominator, above 0"),
+        Field(8, "I", "query_length", "1: `floor` is taken times the length of the query; 0: as it is"),
+        Field(12, "4s", "reserved", "zero"),
+    ],
+)
+
 # --- the journal ---------------------------------------------------------------------------------
 
 SEGMENT_HEADER: Final = Record(
@@ -322,6 +334,7 @@ RECORDS: Final = (
     LINEAGE,
     BLOCK_ENTRY,
     GAIN_SCALARS,
+    READ_SCALARS,
     SEGMENT_HEADER,
     RECORD_HEADER,
     PAIRS_HEADER,

@@ -74,18 +74,39 @@ class GainState:
         return GainState(pbar, u, self.signs, self.count, self.scale, self.leak, self.gram_trace)
 
 
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """By what the answers of an upgraded memory are divided until its first write (spec A-23)."""
+
+    vector: Float32Array  # (rank,), n
+    floor: float  # float64, above 0: the least denominator
+    query_length: bool  # whether `floor` is taken times the length of the query
+
+
 @dataclass(slots=True)
 class MatrixState:
-    """The whole arithmetic state of one memory. `gain` is None for rules 0 and 1."""
+    """The whole arithmetic state of one memory. `gain` is None for rules 0 and 1.
+
+    The flag NORMALISER is set exactly when there is a normaliser.
+    """
 
     parameters: Parameters
     matrix: Float32Array  # (dim, rank), M
     gain: GainState | None
     flags: Flag = NO_FLAGS
+    normaliser: Normaliser | None = None
 
     def copy(self) -> MatrixState:
         gain = None if self.gain is None else self.gain.copy()
-        return MatrixState(self.parameters, aligned_copy(self.matrix), gain, self.flags)
+        own = self.normaliser
+        if own is not None:  # its array may lie in a mapped file
+            own = Normaliser(aligned_copy(own.vector), own.floor, own.query_length)
+        return MatrixState(self.parameters, aligned_copy(self.matrix), gain, self.flags, own)
+
+    def drop_normaliser(self) -> None:
+        """What the first write does: from then on the answers are M x."""
+        self.normaliser = None
+        self.flags &= ~Flag.NORMALISER
 
 
 def empty_state(parameters: Parameters) -> MatrixState:

@@ -89,7 +89,7 @@ types:
       - id: flags
         type: u4
         valid:
-          expr: (_ & 0xfffffff0) == 0
+          expr: (_ & 0xffffffd0) == 0
         doc: H-4, bits of the enumeration `flag`; a reader refuses a file with one that it does not know.
       - id: dim
         type: u4
@@ -123,9 +123,9 @@ types:
         enum: projection
         valid:
           expr: >-
-            (_ == projection::hadamard and rank <= key_dim)
+            (_ == projection::hadamard and rank <= key_dim and (flags & 32) == 0)
             or (_ == projection::none and rank == (key_dim + 15) / 16 * 16)
-        doc: H-8, how a key becomes x; H-7, and which ranks that allows.
+        doc: H-8, how a key becomes x; H-7, and which ranks that allows; P-7, and no normaliser.
       - id: reserved_a
         type: u1
         valid: 0
@@ -163,6 +163,7 @@ types:
           expr: >-
             _ == 4 * rank.as<u8> * (rule == rule::preconditioned ? dim + rank + 16 : dim)
             + (rule == rule::preconditioned ? 64 : 0)
+            + ((flags & 32) != 0 ? 4 * rank.as<u8> + 16 : 0)
         doc: H-11 and P-1, bytes of the payload before zero padding to whole blocks.
       - id: sha256
         size: 32
@@ -187,6 +188,9 @@ types:
       is_foreign_pairs:
         value: (flags & flag::foreign_pairs.to_i) != 0
         doc: The state holds pairs that this memory's journal never held.
+      is_normaliser:
+        value: (flags & flag::normaliser.to_i) != 0
+        doc: A-23, the payload ends in a normaliser.
   lineage:
     doc: 160 bytes.
     params:
@@ -255,7 +259,7 @@ types:
   payload:
     doc: |
       The blocks that the table speaks of, and the arrays (P-1) as instances over the same bytes: M (dim rows), then for
-      rule 2 P (rank rows), U (16 rows) and the scalars. Instances are read when they are asked for.
+      rule 2 P (rank rows), U (16 rows) and the scalars, then the normaliser where the flag says so. Instances are read when they are asked for.
     seq:
       - id: blocks
         size: 65536
@@ -291,6 +295,10 @@ types:
         pos: row_bytes * (_root.header.dim + _root.header.rank + 16)
         type: gain_scalars
         if: has_gain
+      normaliser:
+        pos: _root.header.payload_bytes - row_bytes - 16
+        type: normaliser
+        if: _root.header.is_normaliser
       padding:
         pos: _root.header.payload_bytes
         size-eos: true
@@ -338,6 +346,31 @@ types:
         size: 40
         valid:
           expr: _.max == 0
+  normaliser:
+    doc: P-7. That n is finite, and +0 from key_dim on, is for the reader to check.
+    seq:
+      - id: n
+        type: row
+      - id: reading
+        type: read_scalars
+  read_scalars:
+    doc: 16 bytes (P-7).
+    seq:
+      - id: floor
+        type: f8
+        valid:
+          min: 2.2250738585072014e-308
+          max: 1.0218702384817765e+295
+        doc: The least denominator.
+      - id: query_length
+        type: u4
+        valid:
+          max: 1
+        doc: Whether `floor` is taken times the length of the query.
+      - id: reserved
+        size: 4
+        valid:
+          expr: _.max == 0
   mirror:
     doc: T-4.
     seq:
@@ -365,6 +398,7 @@ enums:
     2: bare_expanded
     4: forgotten
     8: foreign_pairs
+    32: normaliser
   origin:
     0: checkpoint
     1: merge

@@ -38,7 +38,7 @@ SNAPSHOT_MAGIC, SEGMENT_MAGIC, RECORD_MAGIC = b"\x89EMM\r\n\x1a\n", b"\x89EMJ\r\
 BLOCK, PAGE, MAX_RECORD, MAX_BATCH = 65536, 4096, 16 << 20, 256 << 20
 MAX_STATE = 1 << 30  # S-1, as in a verify
 OUTER_PRODUCT, GATED_DELTA, PRECONDITIONED = 0, 1, 2
-DECAYED, BARE_EXPANDED, FORGOTTEN, FOREIGN_PAIRS = 1, 2, 4, 8
+DECAYED, BARE_EXPANDED, FORGOTTEN, FOREIGN_PAIRS, NORMALISER = 1, 2, 4, 8, 32
 WRITE, UNLEARN, FORGET, EXPAND, PARAMETERS, COMMIT, MARK, SEAL = range(1, 9)
 CHECKPOINT = 0
 EXIT = {
@@ -248,6 +248,9 @@ class State:
         row = 4 * self.rank
         at = [array_of(payload[i : i + row]) for i in range(0, len(payload) - len(payload) % row, row)]
         self.M, self.P, self.U = at[: self.dim], [], []
+        self.normaliser = b""  # A-23: n and ReadScalars, as they stand in the file
+        if self.flags & NORMALISER:
+            self.normaliser, payload = payload[-row - 16 :], payload[: -row - 16]
         if self.rule == PRECONDITIONED:
             self.P, self.U = at[self.dim : self.dim + self.rank], at[self.dim + self.rank : self.dim + self.rank + 16]
             self.a, self.b, self.c, signs, self.h, _ = GAIN.unpack(payload[-64:])
@@ -259,7 +262,7 @@ class State:
         if self.rule == PRECONDITIONED:
             signs = sum(1 << k for k in range(self.c) if self.sigma[k] < 0)
             parts.append(GAIN.pack(self.a, self.b, self.c, signs, self.h, bytes(40)))
-        return b"".join(parts)
+        return b"".join([*parts, self.normaliser])
 
     def digest(self) -> str:
         """A-22."""
@@ -299,6 +302,7 @@ class State:
     ) -> None:
         """A-11 (and A-14 when `unlearn_rank` is given, beta already negated)."""
         x, q = self.input(key, unlearn_rank)
+        self.normaliser, self.flags = b"", self.flags & ~NORMALISER  # A-23
         if alpha != 1.0:
             self.flags |= DECAYED
             self.M = [floats(alpha * v for v in row) for row in self.M]
@@ -468,9 +472,10 @@ class Source:
 # ---------------------------------------------------------------- snapshots (H, L, T, M, P)
 
 
-def payload_size(dim: int, rank: int, rule: int) -> int:
+def payload_size(dim: int, rank: int, rule: int, flags: int = 0) -> int:
     """P-1."""
-    return 4 * rank * (dim + rank + 16) + 64 if rule == PRECONDITIONED else 4 * rank * dim
+    more = 4 * rank + 16 if flags & NORMALISER else 0
+    return more + (4 * rank * (dim + rank + 16) + 64 if rule == PRECONDITIONED else 4 * rank * dim)
 
 
 def rank_allowed(rank: int, key_dim: int, projection: int) -> bool:
@@ -486,7 +491,7 @@ def check_header(raw: bytes, at: int, max_state: int) -> Header:
     h = Header(*HEADER.unpack(raw))
     need(h.crc32 == zlib.crc32(raw[:124]), "H-2", at + 124, "the header's CRC-32 does not fit")
     need(h.version_major == 4, "H-3", at + 8, f"version {h.version_major} is not 4", kind="refused")
-    need(h.flags & ~15 == 0, "H-4", at + 12, f"unknown flags {h.flags & ~15:#x}", kind="refused")
+    need(h.flags & ~47 == 0, "H-4", at + 12, f"unknown flags {h.flags & ~47:#x}", kind="refused")
     need(
         h.dtype == 1 and h.rule <= 2 and h.projection <= 1,
         "H-8",
@@ -499,7 +504,9 @@ def check_header(raw: bytes, at: int, max_state: int) -> Header:
     need(rank_allowed(h.rank, h.key_dim, h.projection), "H-7", at + 24, f"rank {h.rank} is not allowed")
     need(2.0**-20 <= h.ridge <= 2.0**20, "H-9", at + 40, f"ridge is {h.ridge}")
     need(1 <= h.generation < 10**16, "H-10", at + 48, f"generation is {h.generation}")
-    need(h.payload_bytes == payload_size(h.dim, h.rank, h.rule), "H-11", at + 80, "payload_bytes is not the shape's")
+    need(not h.flags & NORMALISER or h.projection == 0, "P-7", at + 12, "a normaliser under projection 1")
+    size = payload_size(h.dim, h.rank, h.rule, h.flags)
+    need(h.payload_bytes == size, "H-11", at + 80, "payload_bytes is not the shape's")
     need(2 <= h.metadata_bytes <= 16384, "H-13", at + 44, f"metadata_bytes is {h.metadata_bytes}")
     need(h.payload_bytes <= max_state, "S-1", at + 80, f"a state of {h.payload_bytes} bytes", kind="refused")
     return h
@@ -616,10 +623,10 @@ def read_head(src: Source, mirror: bool, max_state: int) -> Head:
 def check_gain(head: Head, payload: bytes) -> None:
     """P-4 and P-6."""
     h, at, row = head.header, head.start, 4 * head.header.rank
+    end = payload_size(h.dim, h.rank, h.rule) - 64
     if h.rule != PRECONDITIONED:
         return
-    end = h.payload_bytes - 64
-    a, b, c, signs, trace, reserved = GAIN.unpack(payload[end:])
+    a, b, c, signs, trace, reserved = GAIN.unpack(payload[end : end + 64])
     prior = fl(1.0 / h.ridge)
     need(0.0 <= a <= 1.0 and 0.0 <= b <= prior * (1 + 2.0**-20), "P-4", at + end, "scale or leak out of range")
     need(c <= 15 and not signs >> c, "P-4", at + end + 8, "count or signs out of range")
@@ -628,10 +635,22 @@ def check_gain(head: Head, payload: bytes) -> None:
     need(not any(payload[free:end]), "P-6", at + free, "a row of U that is not in use is not +0")
 
 
+def check_normaliser(head: Head, payload: bytes) -> None:
+    """P-7."""
+    h, size = head.header, payload_size(head.header.dim, head.header.rank, head.header.rule)
+    if not h.flags & NORMALISER:
+        return
+    at, n = head.start + size, payload[size : size + 4 * h.rank]
+    floor, length, reserved = struct.unpack("<dI4s", payload[size + 4 * h.rank :])
+    need(finite(array_of(n)) and not any(n[4 * h.key_dim :]), "P-7", at, "a number of n is out of range")
+    need(2.0**-1022 <= floor <= 2.0**980, "P-7", at, f"floor is {floor}")
+    need(length <= 1 and not any(reserved), "P-7", at, "query_length or reserved")
+
+
 def check_numbers(head: Head, payload: bytes) -> None:
     """P-5, which "valid" does not ask for. P is taken in binary64; the tolerance hides its roundings."""
     h, at, row = head.header, head.start, 4 * head.header.rank
-    end = h.payload_bytes - (64 if h.rule == PRECONDITIONED else 0)
+    end = payload_size(h.dim, h.rank, h.rule) - (64 if h.rule == PRECONDITIONED else 0)
     need(finite(array_of(payload[:end])), "P-5", at, "a number is not finite")
     if h.rule != PRECONDITIONED:
         return
@@ -707,6 +726,7 @@ def read_body(src: Source, snapshot: Snapshot, number: int | None) -> None:
     need(not any(payload[h.payload_bytes :]), "P-2", head.start + h.payload_bytes, "padding that is not zero")
     payload = payload[: h.payload_bytes]
     check_gain(head, payload)
+    check_normaliser(head, payload)
     snapshot.payload = payload
     try:
         check_numbers(head, payload)

@@ -19,8 +19,8 @@ import emm
 ROOT = Path(__file__).parent.parent
 OUTSIDE = sorted([*ROOT.glob("engine/emm_engine/**/*.py"), *ROOT.glob("tools/emm_tools/**/*.py")])
 PUBLIC_NAMES_MAX = 25
-# with their submodules: contract suites and the capacity table; repairs; the views of an inspection
-PUBLIC_MODULES = ("emm.testing", "emm.repair", "emm.inspection")
+# with their submodules: contract suites and measurements; repairs; the views of an inspection; upgrades
+PUBLIC_MODULES = ("emm.testing", "emm.repair", "emm.inspection", "emm.upgrading")
 
 
 def is_public_module(name: str) -> bool:

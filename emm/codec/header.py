@@ -27,6 +27,7 @@ from emm.layout import (
     NAME_DIGITS,
     PAYLOAD_ALIGNMENT_BYTES,
     RANK_MULTIPLE,
+    READ_SCALARS,
     SNAPSHOT_MAGIC,
     STATE_BYTES_MAX,
     VERSION_MAJOR,
@@ -35,7 +36,7 @@ from emm.layout import (
     Projection,
     Rule,
 )
-from emm.state import Parameters
+from emm.state import NO_FLAGS, Parameters
 
 NUMBER_MAX = 10**NAME_DIGITS - 1  # the largest generation or segment that a name can hold
 RIDGE_MIN = 2.0**-20
@@ -92,15 +93,17 @@ class Header:
 
     @property
     def geometry(self) -> Geometry:
-        return geometry(self.parameters, self.metadata_bytes)
+        return geometry(self.parameters, self.metadata_bytes, self.flags)
 
 
-def payload_regions(parameters: Parameters) -> tuple[Region, ...]:
-    """The arrays of the payload in order: M, then for rule 2 P̄, U and the scalars (P-1)."""
+def payload_regions(parameters: Parameters, flags: Flag = NO_FLAGS) -> tuple[Region, ...]:
+    """The arrays of the payload in order: M, for rule 2 P̄, U and the scalars, then what flags add (P-1)."""
     row_bytes = parameters.rank * 4
     shapes = [("M", parameters.dim, row_bytes)]
     if parameters.rule is Rule.PRECONDITIONED:
         shapes += [("P", parameters.rank, row_bytes), ("U", DEFERRED_MAX, row_bytes), ("scalars", 1, GAIN_SCALARS.size)]
+    if flags & Flag.NORMALISER:
+        shapes += [("normaliser", 1, row_bytes), ("reading", 1, READ_SCALARS.size)]
     regions = []
     offset = 0
     for name, n_rows, size in shapes:
@@ -109,15 +112,15 @@ def payload_regions(parameters: Parameters) -> tuple[Region, ...]:
     return tuple(regions)
 
 
-def payload_bytes(parameters: Parameters) -> int:
+def payload_bytes(parameters: Parameters, flags: Flag = NO_FLAGS) -> int:
     """Bytes of the payload before padding: the measure of a state's size (S-1)."""
-    last = payload_regions(parameters)[-1]
+    last = payload_regions(parameters, flags)[-1]
     return last.offset + last.size
 
 
-def geometry(parameters: Parameters, metadata_bytes: int) -> Geometry:
-    """Where everything lies in a snapshot of these parameters."""
-    size = payload_bytes(parameters)
+def geometry(parameters: Parameters, metadata_bytes: int, flags: Flag = NO_FLAGS) -> Geometry:
+    """Where everything lies in a snapshot of these parameters and flags."""
+    size = payload_bytes(parameters, flags)
     n_blocks = -(-size // BLOCK_BYTES)
     table_offset = HEADER.size + LINEAGE.size
     metadata_offset = table_offset + n_blocks * BLOCK_ENTRY.size
@@ -125,7 +128,7 @@ def geometry(parameters: Parameters, metadata_bytes: int) -> Geometry:
     payload_offset = -(-head_bytes // PAYLOAD_ALIGNMENT_BYTES) * PAYLOAD_ALIGNMENT_BYTES
     mirror_offset = payload_offset + n_blocks * BLOCK_BYTES
     return Geometry(
-        payload_regions(parameters),
+        payload_regions(parameters, flags),
         size,
         n_blocks,
         table_offset,
@@ -201,7 +204,7 @@ def decode_header(data: bytes | memoryview, *, state_bytes_max: int = STATE_BYTE
         raise UnsupportedError(
             "unknown format version", rule="H-3", offset=8, expected=VERSION_MAJOR, found=values["version_major"]
         )
-    known = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN | Flag.FOREIGN_PAIRS
+    known = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN | Flag.FOREIGN_PAIRS | Flag.NORMALISER
     if values["flags"] & ~int(known):
         raise UnsupportedError(
             "the header sets a flag this reader does not know",
@@ -242,7 +245,11 @@ def decode_header(data: bytes | memoryview, *, state_bytes_max: int = STATE_BYTE
         values["sha256"],
         values["version_minor"],
     )
-    size = payload_bytes(header.parameters)
+    if Flag.NORMALISER in header.flags and header.parameters.projection is not Projection.NONE:
+        raise FormatError(
+            "a normaliser belongs to memories without projection", rule="P-7", offset=12, found=values["flags"]
+        )
+    size = payload_bytes(header.parameters, header.flags)
     if values["payload_bytes"] != size:
         raise FormatError(
             "the payload length does not follow from the shape",

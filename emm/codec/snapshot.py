@@ -27,9 +27,16 @@ from emm.codec.header import (
 from emm.codec.integrity import BlockEntry, check_block, decode_table, encode_table, hash_payload
 from emm.codec.lineage import Lineage, decode_lineage
 from emm.codec.metadata import Metadata, decode_metadata, encode_metadata
-from emm.codec.payload import decode_payload, decode_scalars, encode_payload, encode_scalars, state_digest
+from emm.codec.payload import (
+    decode_payload,
+    decode_scalars,
+    encode_payload,
+    encode_scalars,
+    normaliser_fault,
+    state_digest,
+)
 from emm.errors import ChecksumError, FormatError, InputError, TruncatedError
-from emm.layout import BLOCK_BYTES, DEFERRED_MAX, HEADER, LINEAGE, STATE_BYTES_MAX, Rule
+from emm.layout import BLOCK_BYTES, DEFERRED_MAX, HEADER, LINEAGE, STATE_BYTES_MAX, Flag, Projection, Rule
 from emm.state import MatrixState
 
 
@@ -63,7 +70,7 @@ class Head:
 def encode_head(snapshot: Snapshot, table: list[BlockEntry]) -> tuple[bytes, bytes]:
     """(head with its padding, mirror) of a snapshot whose payload has this table."""
     metadata = encode_metadata(snapshot.metadata)
-    shape = geometry(snapshot.state.parameters, len(metadata))
+    shape = geometry(snapshot.state.parameters, len(metadata), snapshot.state.flags)
     lineage, entries = snapshot.lineage.encode(), encode_table(table)
 
     def header_with(digest: bytes) -> bytes:
@@ -106,7 +113,18 @@ def state_fault(snapshot: Snapshot) -> tuple[str, str] | None:
     for name, array, shape in arrays:
         if array.shape != shape or array.dtype != np.float32:
             return "P-1", f"{name} must be {shape} float32, not {array.shape} {array.dtype}"
-    return None
+    return _normaliser_fault(state)
+
+
+def _normaliser_fault(state: MatrixState) -> tuple[str, str] | None:
+    if (state.normaliser is None) is (Flag.NORMALISER in Flag(state.flags)):
+        return "P-7", "the flag NORMALISER says that there is a normaliser, and nothing else does"
+    if state.normaliser is None:
+        return None
+    if state.parameters.projection is not Projection.NONE:
+        return "P-7", "a normaliser belongs to memories without projection"
+    reason = normaliser_fault(state.normaliser, state.parameters)
+    return None if reason is None else ("P-7", reason)
 
 
 def record_fault(snapshot: Snapshot) -> tuple[str, str] | None:

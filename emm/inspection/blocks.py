@@ -22,6 +22,7 @@ from emm.verify.regions import block_spans
 from emm.vfs import Directory
 
 BATCH = 64  # 4 MiB
+_SCALARS = ("scalars", "reading")  # regions without rows of numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def regions_of(head: Head) -> tuple[RegionInfo, ...]:
     """The arrays of the payload, with offsets from the start of the file."""
     base = head.geometry.payload_offset
     return tuple(
-        RegionInfo(r.name, base + r.offset, r.size, r.n_rows, 0 if r.name == "scalars" else r.row_bytes // 4)
+        RegionInfo(r.name, base + r.offset, r.size, r.n_rows, 0 if r.name in _SCALARS else r.row_bytes // 4)
         for r in head.geometry.regions
     )
 

@@ -19,13 +19,12 @@ from emm.inspection.blocks import block_infos, regions_of
 from emm.inspection.health import health_of
 from emm.inspection.history import read_journal, with_measures
 from emm.inspection.matrix import Matrix, newest_matrix
-from emm.inspection.place import FoundHead, Place, opened
-from emm.inspection.spectrum import Spectrum, spectrum_of
+from emm.inspection.place import FoundHead, Place, opened, v3_file
+from emm.inspection.spectrum import SPECTRUM_SIDE_MAX, Spectrum, spectrum_of
+from emm.inspection.v3 import inspect_v3
 from emm.inspection.values import Inspection, ShapeInfo, SnapshotInfo, StateInfo
 from emm.layout import Flag
 from emm.state import MatrixState
-
-SPECTRUM_SIDE_MAX = 1024  # a glance takes no half minute; the spectrum view goes further
 
 
 def inspect(
@@ -36,7 +35,7 @@ def inspect(
     history: bool | None = None,
     health: bool = False,
 ) -> Inspection:
-    """What is at `url`: a memory directory, one snapshot (.emm) or one journal segment (.wal).
+    """What is at `url`: a memory directory, one snapshot (.emm), one journal segment (.wal) or a v3 file.
 
     `blocks=True` also compares every block of the newest snapshot with its checksums; `state=True` also replays the
     journal and measures the state (its spectrum where the smaller side of M is at most `SPECTRUM_SIDE_MAX`);
@@ -44,6 +43,11 @@ def inspect(
     every byte, as `verify` does. Raises `MissingError` when nothing is there, `NotEmmError`
     when it is something else, and for a single snapshot what is wrong with its head when no copy of it is whole.
     """
+    with v3_file(url) as found_v3:
+        if found_v3 is not None:
+            directory, name = found_v3
+            judged = health_of(url, f"{directory.url}/{name}") if health else None
+            return inspect_v3(os.fspath(url), directory, name, state=state, health=judged)
     with opened(url) as place:
         if place.kind == "snapshot":
             place.head()

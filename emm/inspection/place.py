@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from emm.codec.header import decode_header
 from emm.codec.snapshot import Head, decode_head
-from emm.errors import EmmError, InputError, MissingError, NotEmmError
+from emm.errors import EmmError, InputError, MissingError, NotEmmError, UnsupportedError
 from emm.layout import HEADER, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.storage.names import Listing, list_memory, parse_name, snapshot_name
 from emm.storage.snapshot_file import load_head, salvage_head
+from emm.v3.file import is_v3_file
 from emm.vfs import Directory, is_directory, open_directory, open_file, walk_memories
 
 BELOW_SHOWN = 5
@@ -80,8 +81,23 @@ def opened(url: Location) -> Iterator[Place]:
         return
     directory, name = open_file(url)
     with contextlib.closing(directory):
+        if is_v3_file(directory, name):
+            raise UnsupportedError(
+                "a v3 file has no view but the overview; `emm upgrade` makes a memory from it", file=os.fspath(url)
+            )
         kind, listing = _single(name)
         yield Place(os.fspath(url), directory, kind, listing)
+
+
+@contextlib.contextmanager
+def v3_file(url: Location) -> Iterator[tuple[Directory, str] | None]:
+    """(directory, name) of a v3 file at `url`, or None when it is something else."""
+    if is_directory(url):
+        yield None
+        return
+    directory, name = open_file(url)
+    with contextlib.closing(directory):
+        yield (directory, name) if is_v3_file(directory, name) else None
 
 
 def find_head(directory: Directory, generation: int) -> FoundHead:

@@ -22,6 +22,7 @@ from emm.state import Float32Array
 
 SIDE_MAX = 4096  # of the smaller side: half a minute on one core
 CHUNK_NUMBERS = 4 << 20
+SPECTRUM_SIDE_MAX = 1024  # a glance takes no half minute; the spectrum view goes further
 
 Float64Array = npt.NDArray[np.float64]
 

@@ -45,7 +45,7 @@ class ShapeInfo:
 
 @dataclass(frozen=True, slots=True)
 class RegionInfo:
-    """One array of the payload: byte offset in the file, rows, numbers in a row (0 for the scalars)."""
+    """One array of the payload: byte offset in the file, rows, numbers in a row (0 for scalars)."""
 
     name: str
     offset: int
@@ -163,7 +163,7 @@ class Inspection:
     """
 
     url: str
-    kind: str  # "memory", "snapshot" or "segment"
+    kind: str  # "memory", "snapshot", "segment" or "v3 file"
     uuid: str | None
     shape: ShapeInfo | None
     generation: int | None

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from emm.errors import InputError
 from emm.kernel import reference
 from emm.kernel.checks import Refused, as_gates, as_rows, check_state, refusal_error, same_count
+from emm.kernel.normaliser import normalised
 from emm.kernel.projection import Plan, plan
 from emm.layout import INPUT_MAX, Flag, Projection, Rule
 from emm.state import Float32Array, GainState, MatrixState, Parameters
@@ -168,7 +169,7 @@ def write(
 ) -> Float32Array:
     """Write n pairs in order (rules A-11 to A-13), in place; sets DECAYED where a gate decays.
 
-    Returns ‖e‖₂ of each pair, what the memory got wrong before it (0 for rule 0 and for no-ops).
+    Returns ‖e‖₂ of each pair, what the memory got wrong before it (0 for rule 0 and for no-ops). A normaliser goes.
     Raises `InputError` or `GateError` naming the row; then the state is as it was.
     """
     parameters = state.parameters
@@ -177,6 +178,8 @@ def write(
     except Refused as refused:
         raise _explained(refused, *_pairs(state, x, values)) from None
     if done is not None:
+        if state.normaliser is not None:
+            state.drop_normaliser()
         return done
     check_state(state, writable=True)
     rows, targets = _pairs(state, x, values)
@@ -224,7 +227,14 @@ def forget(state: MatrixState, x: npt.ArrayLike) -> None:
 
 
 def recall(state: MatrixState, x: npt.ArrayLike) -> Float32Array:
-    """M x for every row of x (rule A-17): (n, rank) -> (n, dim) float32."""
+    """M x for every row of x, divided by a normaliser where there is one (A-17, A-23): (n, rank) -> (n, dim)."""
+    products = _products(state, x)
+    if state.normaliser is None:
+        return products
+    return normalised(state.normaliser, as_rows("x", x, state.parameters.rank), products)
+
+
+def _products(state: MatrixState, x: npt.ArrayLike) -> Float32Array:
     backend = _chosen or active()
     try:
         done = backend.recall_one(state, x)
@@ -260,9 +270,12 @@ def _update(
     if x.shape[0] == 0:
         return np.zeros(0, np.float32)
     try:
-        return active().update(state, x, values, decay, gate)
+        surprise = active().update(state, x, values, decay, gate)
     except Refused as refused:
         raise _explained(refused, x, values) from None
+    if state.normaliser is not None:
+        state.drop_normaliser()
+    return surprise
 
 
 def _explained(refused: Refused, x: Float32Array, values: Float32Array) -> InputError:

@@ -21,6 +21,7 @@ from emm.state import GainState, MatrixState
 _FATAL = {
     Flag.DECAYED: "it was written with a decay gate below 1, so its older pairs count less",
     Flag.BARE_EXPANDED: "its rank was raised without its pairs, so it is not the solution over them",
+    Flag.NORMALISER: "it was upgraded and not written to since, so its answers are more than a product",
 }
 
 

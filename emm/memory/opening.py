@@ -1,6 +1,6 @@
-"""`create`, `open` and `merge`: from a URL to an open memory.
+"""`create`, `open`, `merge` and `upgrade`: from a URL to an open memory.
 
-Purpose: the three doors into `Memory`. Invariants: creating never replaces what exists; opening for
+Purpose: the doors into `Memory`. Invariants: creating never replaces what exists; opening for
 append takes the lock before it reads, and starts only from bytes whose SHA-256 was verified; a memory
 that appears is complete.
 """
@@ -14,14 +14,15 @@ from typing import TypeVar
 
 from emm import kernel
 from emm.codec.header import parameter_fault, payload_bytes
-from emm.codec.lineage import Lineage
+from emm.codec.lineage import ZERO_DIGEST, Lineage
 from emm.codec.metadata import Metadata, encode_metadata
 from emm.codec.snapshot import Snapshot
-from emm.errors import ExistsError, FencedError, InputError, LimitError
+from emm.errors import ExistsError, FencedError, InputError, LimitError, MissingError
 from emm.layout import EXPAND_AT_DEFAULT, RIDGE_DEFAULT, SEED_DEFAULT, STATE_BYTES_MAX, Origin, Projection
 from emm.memory.facts import RULE_NAMES
 from emm.memory.inputs import expand_at_of, integer, ridge_of
 from emm.memory.memory import Memory
+from emm.memory.upgrading import UpgradePlan, beside, metadata_of, plan_upgrade, recovered_from, state_of, v3_at
 from emm.state import MatrixState, Parameters, empty_state
 from emm.storage.journal_writer import now_us
 from emm.storage.recovery import recover
@@ -31,6 +32,7 @@ from emm.vfs.resolve import Location, open_directory
 
 Choice = TypeVar("Choice")
 
+NORMALISED = "upgraded from a v3 file, whose normaliser divides the answers until the first write"
 PROJECTION_NAMES = {"none": Projection.NONE, "hadamard": Projection.HADAMARD}
 
 
@@ -87,6 +89,9 @@ def open(
 ) -> Memory:
     """The memory in a directory: "r" maps the newest snapshot and replays the journal in memory, "a" may write.
 
+    A v3 file is read as upgraded in memory; "a" publishes the upgrade as a memory beside it (its name and `.v4`), or
+    goes on with the one that is there, and never touches the file.
+
     `verify="lazy"` skips the block checksums when reading (header and table are always checked); append
     never does. Raises `MissingError`, `FencedError` (another writer holds it), `FormatError`, `StorageError`.
     """
@@ -94,6 +99,22 @@ def open(
         raise InputError("unknown mode", expected="'r' or 'a'", found=repr(mode))
     if verify not in ("blocks", "lazy"):
         raise InputError("unknown verify", expected="'blocks' or 'lazy'", found=repr(verify))
+    try:
+        return _open_memory(url, mode, verify, state_bytes_max)
+    except MissingError:
+        source = v3_at(url, state_bytes_max=state_bytes_max)
+        if source is None:
+            raise
+    if mode == "r":
+        return Memory(Session(open_directory(url), recovered_from(source), None, state_bytes_max=state_bytes_max))
+    target = beside(url)
+    plan = plan_upgrade(url, target, state_bytes_max=state_bytes_max)
+    if plan.done:
+        return _open_memory(target, mode, verify, state_bytes_max)
+    return upgrade(plan)
+
+
+def _open_memory(url: Location, mode: str, verify: str, state_bytes_max: int) -> Memory:
     directory = open_directory(url)
     lock = None
     try:
@@ -103,7 +124,10 @@ def open(
             lock = directory.lock()
             directory.sweep()
             recovered = recover(directory, state_bytes_max=state_bytes_max)
-        return Memory(Session(directory, recovered, lock, state_bytes_max=state_bytes_max))
+        session = Session(directory, recovered, lock, state_bytes_max=state_bytes_max)
+        if session.state.normaliser is not None:
+            session.notices.append(NORMALISED)
+        return Memory(session)
     except BaseException:
         if lock is not None:
             lock.release()
@@ -140,8 +164,28 @@ def merge(
     )
 
 
+def upgrade(plan: UpgradePlan) -> Memory:
+    """Publish what `plan_upgrade` has planned, as a new memory that is open for append; the v3 file stays.
+
+    Raises `ExistsError` where the upgrade is done or the name taken.
+    """
+    if plan.done:
+        raise ExistsError("this file is upgraded already", file=os.fspath(plan.target))
+    n_pairs = 0 if plan.pairs is None else len(plan.pairs.keys)
+    metadata = metadata_of(plan.source, plan.pairs_sha256)
+    parent = plan.source.sha256
+    return _publish_first(plan.target, state_of(plan), Origin.UPGRADE, n_pairs, 0.0, metadata, parent_sha256=parent)
+
+
 def _publish_first(
-    url: Location, state: MatrixState, origin: Origin, write_count: int, expand_at: float, given: Metadata | None
+    url: Location,
+    state: MatrixState,
+    origin: Origin,
+    write_count: int,
+    expand_at: float,
+    given: Metadata | None,
+    *,
+    parent_sha256: bytes = ZERO_DIGEST,
 ) -> Memory:
     """Make the directory, publish generation 1, and open it for append under one lock."""
     metadata = {} if given is None else given
@@ -152,7 +196,12 @@ def _publish_first(
     try:
         directory.sweep()
         lineage = Lineage(
-            write_count=write_count, time_us=now_us(), writer_nonce=os.urandom(16), expand_at=expand_at, origin=origin
+            write_count=write_count,
+            time_us=now_us(),
+            parent_sha256=parent_sha256,
+            writer_nonce=os.urandom(16),
+            expand_at=expand_at,
+            origin=origin,
         )
         try:
             publish_snapshot(directory, Snapshot(state, 1, 0, os.urandom(16), lineage, metadata))

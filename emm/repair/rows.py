@@ -17,7 +17,7 @@ import numpy.typing as npt
 from emm.codec.header import Geometry, Header
 from emm.codec.journal import JournalRecord
 from emm.codec.pairs import decode_pairs
-from emm.codec.payload import decode_scalars, encode_scalars
+from emm.codec.payload import decode_normaliser, decode_scalars, encode_read_scalars, encode_scalars
 from emm.errors import CorruptionError
 from emm.layout import BLOCK_BYTES, STATE_BYTES_MAX, RecordType
 from emm.state import Float32Array, MatrixState, Parameters, empty_state
@@ -80,8 +80,9 @@ def blocks_needed(shape: Geometry, rows: Rows) -> list[int]:
     """The blocks of a base that hold those rows, P, U and the scalars."""
     regions = {region.name: region for region in shape.regions}
     ranges = [(first * regions["M"].row_bytes, (last + 1) * regions["M"].row_bytes) for first, last in rows]
-    if "P" in regions:
-        ranges.append((regions["P"].offset, shape.payload_bytes))
+    end_of_rows = regions["M"].offset + regions["M"].size
+    if end_of_rows < shape.payload_bytes:
+        ranges.append((end_of_rows, shape.payload_bytes))
     return sorted({n for start, end in ranges for n in range(start // BLOCK_BYTES, (end - 1) // BLOCK_BYTES + 1)})
 
 
@@ -112,7 +113,11 @@ def read_rows(header: Header, rows: Rows, block: BlockReader) -> MatrixState:
         pbar, u = array("P", 0, regions["P"].n_rows - 1).copy(), array("U", 0, regions["U"].n_rows - 1).copy()
         gain = decode_scalars(payload(regions["scalars"].offset, regions["scalars"].size), parameters)
         gain.pbar, gain.u = pbar, u
-    return MatrixState(replace(parameters, dim=len(matrix)), matrix, gain, header.flags)
+    normaliser = None
+    if "normaliser" in regions:
+        at = regions["normaliser"].offset
+        normaliser = decode_normaliser(payload(at, shape.payload_bytes - at), parameters)
+    return MatrixState(replace(parameters, dim=len(matrix)), matrix, gain, header.flags, normaliser)
 
 
 def empty_rows(parameters: Parameters, rows: Rows) -> MatrixState:
@@ -171,6 +176,11 @@ def _region_bytes(rebuilt: Rebuilt, name: str, row_bytes: int, start: int, end: 
     if name == "scalars":
         assert gain is not None
         return encode_scalars(gain)[start:end]
+    if name in ("normaliser", "reading"):
+        own = rebuilt.state.normaliser
+        assert own is not None
+        whole = np.ascontiguousarray(own.vector, _FLOAT).tobytes() if name == "normaliser" else encode_read_scalars(own)
+        return whole[start:end]
     first, last = start // row_bytes, (end - 1) // row_bytes
     if name == "M":
         places = np.searchsorted(rebuilt.rows, np.arange(first, last + 1))

@@ -54,6 +54,15 @@ class Mlstm:
         found: Float32Array = (wide @ self._matrix.T / weight[:, None]).astype(np.float32)
         return found
 
+    @property
+    def log_scale(self) -> float:
+        """m."""
+        return self._log_scale
+
+    def scaled(self) -> tuple[Float32Array, Float32Array]:
+        """(C̃, ñ), rounded to binary32: what a v3 file holds beside m."""
+        return self._matrix.astype(np.float32), self._normaliser.astype(np.float32)
+
     def as_state(self, parameters: Parameters) -> MatrixState:
         """C as a state of rule 0, for the measures that look at a matrix."""
         matrix = (np.exp(self._log_scale) * self._matrix).astype(np.float32)

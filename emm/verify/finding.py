@@ -56,6 +56,9 @@ CODES: Final[dict[str, Code]] = {
     "trailing-bytes": Code(Severity.DAMAGE, "the file goes on after the bytes its header promises"),
     "block-damaged": Code(Severity.DAMAGE, "a 64 KiB block fails its CRC-32 or SHA-256"),
     "payload-invalid": Code(Severity.DAMAGE, "the checksums hold but the contents break a rule"),
+    # the predecessor's files
+    "v3-file": Code(Severity.NOTICE, "a v3 file, whole; emm upgrade makes a memory from it"),
+    "v3-damaged": Code(Severity.DAMAGE, "a v3 file fails its CRC-32 or a rule; it has no second copy to mend it from"),
     # the journal
     "segment-missing": Code(Severity.DAMAGE, "a journal segment between two others, or before a snapshot, is gone"),
     "segment-header-damaged": Code(Severity.DAMAGE, "the first 128 bytes of a segment fail their CRC-32 or a rule"),
@@ -81,7 +84,7 @@ CODES: Final[dict[str, Code]] = {
 class Span:
     """Part of an array, or of the zero padding, that a damaged block holds. Rows and columns are inclusive."""
 
-    region: str  # M, P, U, scalars or padding
+    region: str  # M, P, U, scalars, normaliser, reading or padding
     rows: tuple[int, int] | None
     columns: tuple[int, int] | None
 

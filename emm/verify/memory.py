@@ -17,6 +17,7 @@ from emm.errors import EmmError, FormatError, MissingError, StorageError
 from emm.layout import SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.storage.names import Listing, parse_name, segment_name, snapshot_name
 from emm.storage.segment_file import SegmentReader
+from emm.v3.file import is_v3_file
 from emm.verify.coverage import Coverage
 from emm.verify.evidence import Evidence, with_repairs
 from emm.verify.finding import Finding, Severity, finding, from_error
@@ -26,6 +27,7 @@ from emm.verify.numeric import check_state
 from emm.verify.replay import ReplayCheck
 from emm.verify.segments import Segment, SegmentScan
 from emm.verify.snapshot import SnapshotCheck
+from emm.verify.v3 import check_v3
 from emm.verify.verdict import Verdict, verdict_of
 from emm.vfs.protocol import Directory
 
@@ -37,7 +39,7 @@ class Checked:
     """Everything known about one target."""
 
     url: str
-    kind: str  # memory, snapshot or segment
+    kind: str  # memory, snapshot, segment or v3
     coverage: Coverage
     findings: list[Finding] = field(default_factory=list)
     uuid: bytes | None = None
@@ -119,6 +121,8 @@ def _check_memory(directory: Directory, listing: Listing, options: Options) -> C
 def check_file(directory: Directory, name: str, options: Options) -> Checked:
     """Check one file by itself: what its own bytes say, and what they alone can mend."""
     try:
+        if is_v3_file(directory, name):
+            return _check_v3_file(directory, name, options)
         is_segment = directory.read_at(name, 0, min(8, directory.size(name))) == SEGMENT_MAGIC
     except MissingError:
         raise
@@ -144,6 +148,12 @@ def _check_snapshot_file(directory: Directory, name: str, options: Options) -> C
             checked.findings += check_state(check.state(), check.file)
         except EmmError as error:
             checked.findings.append(from_error("changed-while-reading", error, file=check.file))
+    return checked
+
+
+def _check_v3_file(directory: Directory, name: str, options: Options) -> Checked:
+    checked = Checked(f"{directory.url}/{name}", "v3", Coverage(options.level))
+    checked.findings = list(check_v3(directory, name, options, checked.coverage))
     return checked
 
 

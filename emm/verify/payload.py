@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from emm.codec.header import Geometry, Header
 from emm.codec.integrity import BlockEntry, check_block
-from emm.codec.payload import decode_payload, decode_scalars
+from emm.codec.payload import decode_normaliser, decode_payload, decode_scalars
 from emm.codec.snapshot import Head
 from emm.errors import FormatError, MissingError, StorageError, TruncatedError
 from emm.layout import BLOCK_BYTES, Rule
@@ -135,21 +135,26 @@ class PayloadCheck:
         )
 
     def _check_payload(self, size: int, shape: Geometry) -> Iterator[Finding]:
-        """Rules that checksums cannot hold: padding, scalars and the unused rows of U (P-2, P-4, P-6)."""
+        """Rules that checksums cannot hold: padding, scalars, unused rows of U, the normaliser (P-2, P-4, P-6, P-7)."""
         assert self.header is not None
         if self.lost_blocks:
             return
         available = min(size, shape.mirror_offset) - shape.payload_offset  # a cut tail was proven to be zeros
+        regions = {region.name: region for region in shape.regions}
         try:
             self._require_zero(shape, shape.payload_bytes, available, "P-2", "the payload's padding is not zero")
             if self.header.parameters.rule is Rule.PRECONDITIONED:
-                region = shape.regions[-1]
+                region = regions["scalars"]
                 data = self._payload(shape, region.offset, region.size, available)
                 gain = decode_scalars(data, self.header.parameters)
-                deferred = shape.regions[-2]
+                deferred = regions["U"]
                 unused = deferred.offset + gain.count * deferred.row_bytes
                 end = min(available, deferred.offset + deferred.size)
                 self._require_zero(shape, unused, end, "P-6", "an unused row of U is not zero")
+            if "normaliser" in regions:
+                start = regions["normaliser"].offset
+                data = self._payload(shape, start, shape.payload_bytes - start, available)
+                decode_normaliser(data, self.header.parameters)
             self.state_valid = True
         except (TruncatedError, StorageError):
             raise

@@ -23,7 +23,7 @@ def spans_of(geometry: Geometry, start: int, end: int) -> tuple[Span, ...]:
         first, last = first - region.offset, last - 1 - region.offset
         rows = first // region.row_bytes, last // region.row_bytes
         columns = None
-        if rows[0] == rows[1] and region.name != "scalars":
+        if rows[0] == rows[1] and region.name not in ("scalars", "reading"):
             columns = first % region.row_bytes // _FLOAT_BYTES, last % region.row_bytes // _FLOAT_BYTES
             if columns == (0, region.row_bytes // _FLOAT_BYTES - 1):
                 columns = None

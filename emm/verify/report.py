@@ -28,7 +28,7 @@ class Target:
     """One memory, or one file that was checked by itself."""
 
     url: str
-    kind: str  # memory, snapshot, segment, file or place
+    kind: str  # memory, snapshot, segment, v3, file or place
     findings: tuple[Finding, ...]
     coverage: Coverage
     uuid: str | None = None

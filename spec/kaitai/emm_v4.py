@@ -22,6 +22,7 @@ class EmmV4(KaitaiStruct):
         bare_expanded = 2
         forgotten = 4
         foreign_pairs = 8
+        normaliser = 32
 
     class Origin(IntEnum):
         checkpoint = 0
@@ -152,7 +153,7 @@ class EmmV4(KaitaiStruct):
             self.version_minor = self._io.read_u2le()
             self.flags = self._io.read_u4le()
             _ = self.flags
-            if not _ & 4294967280 == 0:
+            if not _ & 4294967248 == 0:
                 raise kaitaistruct.ValidationExprError(self.flags, self._io, u"/types/header/seq/3")
             self.dim = self._io.read_u4le()
             if not self.dim >= 1:
@@ -176,7 +177,7 @@ class EmmV4(KaitaiStruct):
                 raise kaitaistruct.ValidationNotInEnumError(self.rule, self._io, u"/types/header/seq/8")
             self.projection = KaitaiStream.resolve_enum(EmmV4.Projection, self._io.read_u1())
             _ = self.projection
-            if not  (( ((_ == EmmV4.Projection.hadamard) and (self.rank <= self.key_dim)) ) or ( ((_ == EmmV4.Projection.none) and (self.rank == ((self.key_dim + 15) // 16) * 16)) )) :
+            if not  (( ((_ == EmmV4.Projection.hadamard) and (self.rank <= self.key_dim) and (self.flags & 32 == 0)) ) or ( ((_ == EmmV4.Projection.none) and (self.rank == ((self.key_dim + 15) // 16) * 16)) )) :
                 raise kaitaistruct.ValidationExprError(self.projection, self._io, u"/types/header/seq/9")
             self.reserved_a = self._io.read_u1()
             if not self.reserved_a == 0:
@@ -201,7 +202,7 @@ class EmmV4(KaitaiStruct):
             self.uuid = self._io.read_bytes(16)
             self.payload_bytes = self._io.read_u8le()
             _ = self.payload_bytes
-            if not _ == (4 * self.rank) * ((self.dim + self.rank) + 16 if self.rule == EmmV4.Rule.preconditioned else self.dim) + (64 if self.rule == EmmV4.Rule.preconditioned else 0):
+            if not _ == ((4 * self.rank) * ((self.dim + self.rank) + 16 if self.rule == EmmV4.Rule.preconditioned else self.dim) + (64 if self.rule == EmmV4.Rule.preconditioned else 0)) + (4 * self.rank + 16 if self.flags & 32 != 0 else 0):
                 raise kaitaistruct.ValidationExprError(self.payload_bytes, self._io, u"/types/header/seq/17")
             self.sha256 = self._io.read_bytes(32)
             self.reserved_b = self._io.read_u4le()
@@ -248,6 +249,15 @@ class EmmV4(KaitaiStruct):
 
             self._m_is_forgotten = self.flags & int(EmmV4.Flag.forgotten) != 0
             return getattr(self, '_m_is_forgotten', None)
+
+        @property
+        def is_normaliser(self):
+            """A-23, the payload ends in a normaliser."""
+            if hasattr(self, '_m_is_normaliser'):
+                return self._m_is_normaliser
+
+            self._m_is_normaliser = self.flags & int(EmmV4.Flag.normaliser) != 0
+            return getattr(self, '_m_is_normaliser', None)
 
 
     class Lineage(KaitaiStruct):
@@ -323,9 +333,28 @@ class EmmV4(KaitaiStruct):
             self.header._fetch_instances()
 
 
+    class Normaliser(KaitaiStruct):
+        """P-7. That n is finite, and +0 from key_dim on, is for the reader to check."""
+        def __init__(self, _io, _parent=None, _root=None):
+            super(EmmV4.Normaliser, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.n = EmmV4.Row(self._io, self, self._root)
+            self.reading = EmmV4.ReadScalars(self._io, self, self._root)
+
+
+        def _fetch_instances(self):
+            pass
+            self.n._fetch_instances()
+            self.reading._fetch_instances()
+
+
     class Payload(KaitaiStruct):
         """The blocks that the table speaks of, and the arrays (P-1) as instances over the same bytes: M (dim rows), then for
-        rule 2 P (rank rows), U (16 rows) and the scalars. Instances are read when they are asked for.
+        rule 2 P (rank rows), U (16 rows) and the scalars, then the normaliser where the flag says so. Instances are read when they are asked for.
         """
         def __init__(self, _io, _parent=None, _root=None):
             super(EmmV4.Payload, self).__init__(_io)
@@ -352,6 +381,11 @@ class EmmV4(KaitaiStruct):
                     pass
                     self._m_m[i]._fetch_instances()
 
+
+            _ = self.normaliser
+            if hasattr(self, '_m_normaliser'):
+                pass
+                self._m_normaliser._fetch_instances()
 
             _ = self.p
             if hasattr(self, '_m_p'):
@@ -401,6 +435,20 @@ class EmmV4(KaitaiStruct):
 
             self._io.seek(_pos)
             return getattr(self, '_m_m', None)
+
+        @property
+        def normaliser(self):
+            if hasattr(self, '_m_normaliser'):
+                return self._m_normaliser
+
+            if self._root.header.is_normaliser:
+                pass
+                _pos = self._io.pos()
+                self._io.seek((self._root.header.payload_bytes - self.row_bytes) - 16)
+                self._m_normaliser = EmmV4.Normaliser(self._io, self, self._root)
+                self._io.seek(_pos)
+
+            return getattr(self, '_m_normaliser', None)
 
         @property
         def p(self):
@@ -474,6 +522,33 @@ class EmmV4(KaitaiStruct):
                 self._io.seek(_pos)
 
             return getattr(self, '_m_u', None)
+
+
+    class ReadScalars(KaitaiStruct):
+        """16 bytes (P-7)."""
+        def __init__(self, _io, _parent=None, _root=None):
+            super(EmmV4.ReadScalars, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.floor = self._io.read_f8le()
+            if not self.floor >= 2.2250738585072014E-308:
+                raise kaitaistruct.ValidationLessThanError(2.2250738585072014E-308, self.floor, self._io, u"/types/read_scalars/seq/0")
+            if not self.floor <= 1.0218702384817765E+295:
+                raise kaitaistruct.ValidationGreaterThanError(1.0218702384817765E+295, self.floor, self._io, u"/types/read_scalars/seq/0")
+            self.query_length = self._io.read_u4le()
+            if not self.query_length <= 1:
+                raise kaitaistruct.ValidationGreaterThanError(1, self.query_length, self._io, u"/types/read_scalars/seq/1")
+            self.reserved = self._io.read_bytes(4)
+            _ = self.reserved
+            if not KaitaiStream.byte_array_max(_) == 0:
+                raise kaitaistruct.ValidationExprError(self.reserved, self._io, u"/types/read_scalars/seq/2")
+
+
+        def _fetch_instances(self):
+            pass
 
 
     class Row(KaitaiStruct):

@@ -16,9 +16,12 @@ from . import (
     good,
     good_journal,
     hostile,
+    normaliser,
 )
 from .arithmetic import vectors
 from .case import Case
+from .v3 import V3_MANIFEST, v3_manifest_text
+from .v3 import cases as v3_cases
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE / "manifest.json"
@@ -33,6 +36,7 @@ GROUPS = (
     bad_memory,
     bad_recovery,
     hostile,
+    normaliser,
 )
 
 
@@ -64,7 +68,10 @@ def arithmetic_text() -> str:
 
 
 def expand(cases: list[Case], out: Path) -> None:
-    """Write every case into a directory of its own below `out`."""
+    """Write every case into a directory of its own below `out`, and the v3 files below `out`/v3."""
+    (out / "v3").mkdir(parents=True)
+    for each in v3_cases():
+        (out / "v3" / f"{each.name}.v3").write_bytes(each.data)
     for case in cases:
         place = out / case.name
         place.mkdir(parents=True)
@@ -75,7 +82,8 @@ def expand(cases: list[Case], out: Path) -> None:
 def differences(cases: list[Case]) -> list[str]:
     """How what the recipes give differs from what is committed; empty when they agree."""
     found = []
-    for path, text in ((MANIFEST, manifest_text(cases)), (ARITHMETIC, arithmetic_text())):
+    written = (MANIFEST, manifest_text(cases)), (ARITHMETIC, arithmetic_text()), (V3_MANIFEST, v3_manifest_text())
+    for path, text in written:
         committed = path.read_text(encoding="utf-8") if path.exists() else ""
         if committed != text:
             old, new = committed.splitlines(), set(text.splitlines())

@@ -2,7 +2,7 @@
 
     python spec/vectors/generate.py --out DIR     # every case into DIR/<name>/
     python spec/vectors/generate.py --check       # exit 1 when recipes and manifest differ
-    python spec/vectors/generate.py --write       # write manifest.json and arithmetic.json
+    python spec/vectors/generate.py --write       # write manifest.json, arithmetic.json and v3.json
 
 Purpose: commit recipes instead of megabytes. Invariants: the same bytes on every machine (the manifest states the
 SHA-256 of each file); needs the library, whose codec and arithmetic the recipes use.
@@ -19,11 +19,13 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder, whose
 from spec.vectors.catalog import (  # noqa: E402
     ARITHMETIC,
     MANIFEST,
+    V3_MANIFEST,
     all_cases,
     arithmetic_text,
     differences,
     expand,
     manifest_text,
+    v3_manifest_text,
 )
 
 
@@ -31,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Expand the conformance vectors of EMM v4.")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write every case into DIR/<name>/")
     parser.add_argument("--check", action="store_true", help="compare the recipes with the committed manifest")
-    parser.add_argument("--write", action="store_true", help="write manifest.json and arithmetic.json")
+    parser.add_argument("--write", action="store_true", help="write manifest.json, arithmetic.json and v3.json")
     options = parser.parse_args()
     if not (options.out or options.check or options.write):
         parser.error("choose --out, --check or --write")
@@ -39,6 +41,7 @@ def main() -> int:
     if options.write:
         MANIFEST.write_text(manifest_text(cases), encoding="utf-8")
         ARITHMETIC.write_text(arithmetic_text(), encoding="utf-8")
+        V3_MANIFEST.write_text(v3_manifest_text(), encoding="utf-8")
     if options.out:
         expand(cases, options.out)
     found = differences(cases) if options.check else []

@@ -77,7 +77,7 @@ def test_h3_higher_minor_version_is_read() -> None:
     assert decode_header(forge_header(10, U16(9))).version_minor == 9
 
 
-@pytest.mark.parametrize("bit", range(4, 32))
+@pytest.mark.parametrize("bit", [4, *range(6, 32)])
 def test_h4_unknown_flag_is_unsupported(bit: int) -> None:
     refused(forge_header(12, U32(1 << bit)), UnsupportedError, "H-4", 12)
 

@@ -88,6 +88,7 @@ def restricted(record: Record, draw: random.Random) -> dict[str, Any]:
             "signs": draw.randrange(1 << count),
             "gram_trace": draw.random() * 1e300,
         },
+        "ReadScalars": {"floor": 2.0 ** draw.uniform(-1021, 980), "query_length": draw.randrange(2)},
         "SegmentHeader": {
             "magic": layout.SEGMENT_MAGIC,
             "version_major": layout.VERSION_MAJOR,

@@ -21,6 +21,7 @@ COMMANDS = {
     "forget": ("memory_commands", "forget"),
     "expand": ("upkeep_commands", "expand"),
     "merge": ("upkeep_commands", "merge"),
+    "upgrade": ("upgrade_command", "upgrade"),
     "checkpoint": ("upkeep_commands", "checkpoint"),
     "prune": ("upkeep_commands", "prune"),
     "verify": ("verify_command", "verify_command"),

@@ -65,7 +65,7 @@ def inspect_command(
     picture: Path | None,
     html: Path | None,
 ) -> int:
-    """Tell what is in a memory directory, one snapshot (.emm) or one journal segment (.wal).
+    """Tell what is in a memory directory, one snapshot (.emm), one journal segment (.wal) or a v3 file.
 
     \b
     Without VIEW: what it is and whether it is healthy, in ten lines. Views:

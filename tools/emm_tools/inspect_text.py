@@ -89,16 +89,22 @@ def _overview(found: emm.Inspection) -> Iterator[str]:
     yield f"{found.kind} {printable(found.url)}: {healthy(found.health)}"
     if found.health is not None:
         yield f"  checked     {health_line(found.health)}"
-    yield f"  identity    uuid {found.uuid or '-'}{_parent(found)}"
-    yield f"  holds       {_holds(found)}"
     shape = found.shape
-    if shape is not None:
+    if shape is not None and found.kind == "v3 file":
+        yield f"  holds       C, {shape.dim} × {shape.dim} float32, and a normaliser; no journal, no count of its pairs"
+        yield f"  flags       {', '.join(shape.flags) or 'none'}"
+        yield f"  v4          emm upgrade {printable(found.url)} NEW makes a memory from it"
+    else:
+        yield f"  identity    uuid {found.uuid or '-'}{_parent(found)}"
+        yield f"  holds       {_holds(found)}"
+    if shape is not None and found.kind != "v3 file":
         flags = f"; {', '.join(shape.flags)}" if shape.flags else ""
         rule = f"{shape.rule}, λ = {shape.ridge:g}; {shape.projection} projection"
         yield f"  M           {shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers; {rule}{flags}"
     state = found.state
     if state is not None:
-        yield f"  state       {state.write_count} pairs{_replayed(state.replayed)}; digest {state.digest}"
+        pairs = "as upgraded" if found.kind == "v3 file" else f"{state.write_count} pairs{_replayed(state.replayed)}"
+        yield f"  state       {pairs}; digest {state.digest}"
         if state.saturation is not None:
             yield f"  saturation  {state.saturation:.3f}  {bar(state.saturation)}{_expands(found)}"
         yield f"  spectrum    {_spectrum(found)}"

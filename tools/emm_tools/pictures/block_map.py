@@ -18,6 +18,7 @@ from emm_tools.exits import counted
 from emm_tools.pictures.style import (
     BLUE,
     DAMAGED,
+    GREEN,
     ORANGE,
     PURPLE,
     Palette,
@@ -25,7 +26,7 @@ from emm_tools.pictures.style import (
     style_axes,
 )
 
-REGIONS = {"M": BLUE, "P": ORANGE, "U": PURPLE, "scalars": PURPLE}
+REGIONS = {"M": BLUE, "P": ORANGE, "U": PURPLE, "scalars": PURPLE, "normaliser": GREEN, "reading": GREEN}
 NOTHING = "#00000000"  # transparent: an image cannot be recoloured for dark paper
 OUTLINED_MAX = 2048
 CROSSED_MAX = 2048
@@ -72,6 +73,8 @@ def _legend(axes: Any, names: list[str], damaged: bool, palette: Palette) -> Non
     handles: list[Any] = [Patch(color=REGIONS[name], label=name) for name in ("M", "P") if name in names]
     if "U" in names or "scalars" in names:
         handles.append(Patch(color=REGIONS["U"], label="U, scalars"))
+    if "normaliser" in names or "reading" in names:
+        handles.append(Patch(color=REGIONS["normaliser"], label="normaliser"))
     if damaged:
         handles.append(Patch(facecolor=DAMAGED, edgecolor="#000000", hatch="xxx", label="damaged (crossed)"))
     axes.legend(

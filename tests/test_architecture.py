@@ -19,7 +19,7 @@ import emm
 ROOT = Path(__file__).parent.parent
 OUTSIDE = sorted([*ROOT.glob("engine/emm_engine/**/*.py"), *ROOT.glob("tools/emm_tools/**/*.py")])
 PUBLIC_NAMES_MAX = 25
-PUBLIC_MODULES = ("emm.testing", "emm.repair")  # contract suites, the capacity table; repairs; with their submodules
+PUBLIC_MODULES = ("emm.testing", "emm.repair", "emm.verify")  # contract suites; repairs; checks of whole archives
 
 
 def is_public_module(name: str) -> bool:

@@ -97,7 +97,8 @@ class SnapshotCheck(PayloadCheck):
         mirror_bytes = b""
         if size >= shape.file_bytes:
             mirror_bytes = self._read(shape.mirror_offset, shape.head_bytes)
-            mirror = read_copy(mirror_as_head(mirror_bytes, shape), shape, limit)
+            repeated = mirror_as_head(mirror_bytes, shape)
+            mirror = head if repeated == head.data else read_copy(repeated, shape, limit)
         self.head = head.head or (mirror.head if mirror is not None else None)
         combined = None
         if self.head is None and mirror is not None:

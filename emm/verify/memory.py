@@ -26,7 +26,7 @@ from emm.verify.paranoia import forget_cached
 from emm.verify.replay import ReplayCheck
 from emm.verify.segments import Segment, SegmentScan
 from emm.verify.snapshot import SnapshotCheck
-from emm.verify.stability import HARMLESS, changed, is_doubtful, odd_entries, stamps, without_vanished
+from emm.verify.stability import HARMLESS, changed, is_doubtful, odd_entries, stamps, wait_if_fresh, without_vanished
 from emm.verify.verdict import Verdict, verdict_of
 from emm.vfs.protocol import Directory
 
@@ -77,6 +77,8 @@ def _check_until_still(directory: Directory, options: Options) -> Checked:
             before = stamps(directory) if attempt else first
             checked = _check_memory(directory, list_files(directory)[0], options)
             doubtful = is_doubtful(checked.findings)
+            if doubtful:
+                wait_if_fresh(before)
             if not doubtful or stamps(directory) == before:
                 break
         except MissingError:  # the directory was there a moment ago

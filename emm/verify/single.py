@@ -18,7 +18,7 @@ from emm.verify.levels import Level, Options
 from emm.verify.numeric import check_state
 from emm.verify.segments import SegmentScan
 from emm.verify.snapshot import SnapshotCheck
-from emm.verify.stability import Stamps, changed, is_doubtful, stamp
+from emm.verify.stability import Stamps, changed, is_doubtful, stamp, wait_if_fresh
 from emm.vfs.protocol import Directory
 
 
@@ -27,6 +27,8 @@ def check_file(directory: Directory, name: str, options: Options) -> Checked:
     for _ in range(ATTEMPTS):
         before = _stamp_of(directory, name)
         checked = _check_file(directory, name, options)
+        if is_doubtful(checked.findings):
+            wait_if_fresh(before)
         after = _stamp_of(directory, name)
         if not is_doubtful(checked.findings) or after == before:
             return checked

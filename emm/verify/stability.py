@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -17,11 +18,13 @@ from emm.errors import StorageError
 from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.verify.finding import Finding, Severity, finding
 from emm.vfs.local import LocalDirectory
-from emm.vfs.names import is_temporary
+from emm.vfs.names import is_name, is_temporary
 from emm.vfs.protocol import Directory
 
 Stamps = dict[str, tuple[int, ...]]
 HARMLESS: Final = (Severity.NOTICE, Severity.UNSEALED)
+_FRESH_NS: Final = 1_000_000_000
+_SETTLE_SECONDS: Final = 0.02
 _GONE: Final = ("generation-missing", "segment-missing", "missing")
 _KINDS: Final = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -50,6 +53,13 @@ def stamps(directory: Directory) -> Stamps:
         with contextlib.suppress(StorageError):
             found[name] = stamp(directory, name)
     return found
+
+
+def wait_if_fresh(found: Stamps) -> None:
+    """Give a copy that is on its way the time to show it: a file that was written just now may be about to grow."""
+    newest = max((each[3] for each in found.values() if len(each) > 3), default=0)
+    if abs(time.time_ns() - newest) < _FRESH_NS:
+        time.sleep(_SETTLE_SECONDS)
 
 
 def is_doubtful(findings: Iterable[Finding]) -> bool:
@@ -89,8 +99,13 @@ def odd_entries(directory: Directory) -> Iterator[Finding]:
                 odd.append(finding("other-file", "what a writer left that died before it could publish", file=file))
             elif entry.name.endswith((SNAPSHOT_SUFFIX, SEGMENT_SUFFIX)) and not entry.name.startswith("."):
                 with contextlib.suppress(OSError):
-                    kind = None if entry.is_file(follow_symlinks=False) else _kind(entry)
-                    if kind is not None:
+                    is_file = entry.is_file(follow_symlinks=False)
+                    kind = None if is_file else _kind(entry)
+                    if is_file and not is_name(entry.name):
+                        odd.append(
+                            finding("unreadable", "a file with a backslash in its name is never opened", file=file)
+                        )
+                    elif kind is not None:
                         odd.append(
                             finding("not-regular", f"this is {kind}, which is never followed or opened", file=file)
                         )

@@ -20,6 +20,7 @@ from emm.verify.levels import Options
 from emm.verify.memory import check_memory, list_files
 from emm.verify.places import Place
 from emm.verify.single import check_file
+from emm.verify.stability import odd_entries
 from emm.verify.verdict import Verdict, verdict_of, worst
 from emm.vfs.protocol import Directory
 from emm.vfs.resolve import open_directory, open_file
@@ -91,6 +92,10 @@ def _in_directory(directory: Directory, options: Options) -> Iterator[tuple[Targ
             names = f"names ending in {SNAPSHOT_SUFFIX} or {SEGMENT_SUFFIX}, but no regular file among them"
             only = finding("unreadable", f"there are {names}", file=directory.url)
             yield single(directory.url, only, options), None
+        else:
+            for odd in odd_entries(directory):
+                if odd.severity is not Severity.NOTICE:
+                    yield single(odd.file or directory.url, odd, options), None
         for name in loose:
             try:
                 checked = check_file(directory, name, options)

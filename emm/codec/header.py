@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -115,6 +116,7 @@ def payload_bytes(parameters: Parameters) -> int:
     return last.offset + last.size
 
 
+@lru_cache(256)
 def geometry(parameters: Parameters, metadata_bytes: int) -> Geometry:
     """Where everything lies in a snapshot of these parameters."""
     size = payload_bytes(parameters)

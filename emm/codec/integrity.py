@@ -8,6 +8,7 @@ ISA-L compute the same polynomial, the latter many times as fast.
 from __future__ import annotations
 
 import hashlib
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ try:  # the extra "fast"
 except ImportError:
     from zlib import crc32 as _crc32
 
+_ENTRY = struct.Struct("<" + "".join(field.format for field in BLOCK_ENTRY.fields))  # decoded for every block there is
+assert [field.name for field in BLOCK_ENTRY.fields] == ["crc32", "sha256"]  # the fields of `BlockEntry`, in order
 CRC_BY = "zlib" if _crc32 is zlib.crc32 else "isal"  # named by the benchmarks
 
 
@@ -103,9 +106,11 @@ class BlockTable(Sequence[BlockEntry]):
     def __getitem__(self, index: int | slice) -> BlockEntry | list[BlockEntry]:
         if isinstance(index, slice):
             return [self._entry(each) for each in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._entry(index % len(self))
+        if 0 <= index < len(self):
+            return self._entry(index)
+        if -len(self) <= index < 0:
+            return self._entry(index + len(self))
+        raise IndexError(index)
 
     def __iter__(self) -> Iterator[BlockEntry]:
         return map(self._entry, range(len(self)))
@@ -119,8 +124,7 @@ class BlockTable(Sequence[BlockEntry]):
         return hash(self.data)
 
     def _entry(self, index: int) -> BlockEntry:
-        values = BLOCK_ENTRY.unpack(self.data, index * BLOCK_ENTRY.size)
-        return BlockEntry(values["crc32"], values["sha256"])
+        return BlockEntry(*_ENTRY.unpack_from(self.data, index * _ENTRY.size))
 
 
 def encode_table(entries: Sequence[BlockEntry]) -> bytes:

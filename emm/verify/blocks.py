@@ -22,7 +22,7 @@ from emm.vfs.protocol import Directory
 BATCH_BLOCKS: Final = 16
 _THREADED_BLOCKS_MIN: Final = 128  # below 8 MiB a thread costs more than it saves
 
-Judge = Callable[[bytes, BlockEntry, int, int], None]
+Judge = Callable[[bytes | memoryview, BlockEntry, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,13 @@ class BlockReader:
             pool.shutdown(cancel_futures=True)
 
     def _batch(self, indices: Sequence[int]) -> Batch:
-        ranges = [(self.payload_offset + index * BLOCK_BYTES, BLOCK_BYTES) for index in indices]
+        errors: dict[int, EmmError] = {}
         try:
-            blocks: Sequence[bytes | None] = self.directory.read_ranges(self.name, ranges)
-            errors: dict[int, EmmError] = {}
+            blocks: Sequence[bytes | memoryview | None] = self._together(indices)
         except MissingError:
             raise
         except (StorageError, TruncatedError):
-            blocks, errors = self._one_by_one(indices)
+            blocks = self._one_by_one(indices, errors)
         bad = []
         for index, block in zip(indices, blocks, strict=True):
             if block is None:
@@ -87,12 +86,23 @@ class BlockReader:
             try:
                 self.judge(block, self.table[index], index, self.payload_offset + index * BLOCK_BYTES)
             except FormatError as error:
-                bad.append(BadBlock(index, error, block))
+                bad.append(BadBlock(index, error, bytes(block)))
         return Batch(len(indices) - len(errors), tuple(bad))
 
-    def _one_by_one(self, indices: Sequence[int]) -> tuple[list[bytes | None], dict[int, EmmError]]:
-        blocks: list[bytes | None] = []
-        errors: dict[int, EmmError] = {}
+    def _together(self, indices: Sequence[int]) -> list[bytes | memoryview]:
+        """All of them in one call; neighbours in one read, because a new buffer for each costs as much as its hash."""
+        ranges: list[tuple[int, int]] = []
+        for index in indices:
+            offset = self.payload_offset + index * BLOCK_BYTES
+            if ranges and sum(ranges[-1]) == offset:
+                ranges[-1] = ranges[-1][0], ranges[-1][1] + BLOCK_BYTES
+            else:
+                ranges.append((offset, BLOCK_BYTES))
+        found = [memoryview(run) for run in self.directory.read_ranges(self.name, ranges)]
+        return [run[start : start + BLOCK_BYTES] for run in found for start in range(0, len(run), BLOCK_BYTES)]
+
+    def _one_by_one(self, indices: Sequence[int], errors: dict[int, EmmError]) -> list[bytes | memoryview | None]:
+        blocks: list[bytes | memoryview | None] = []
         for index in indices:
             try:
                 blocks.append(self.directory.read_at(self.name, self.payload_offset + index * BLOCK_BYTES, BLOCK_BYTES))
@@ -101,4 +111,4 @@ class BlockReader:
             except StorageError as error:
                 errors[index] = error
                 blocks.append(None)
-        return blocks, errors
+        return blocks

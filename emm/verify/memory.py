@@ -33,9 +33,14 @@ from emm.vfs.protocol import Directory
 
 def list_files(directory: Directory) -> tuple[Listing, list[str]]:
     """(the memory's own files, loose .emm and .wal files beside them)."""
+    return split(directory.list())
+
+
+def split(names: Iterable[str]) -> tuple[Listing, list[str]]:
+    """(those names that are a memory's own, other names of .emm and .wal files)."""
     found: dict[str, list[int]] = {SNAPSHOT_SUFFIX: [], SEGMENT_SUFFIX: []}
     loose = []
-    for name in directory.list():
+    for name in names:
         parsed = parse_name(name)
         if parsed is not None:
             found[parsed[0]].append(parsed[1])
@@ -75,7 +80,7 @@ def _check_until_still(directory: Directory, options: Options) -> Checked:
     for attempt in range(ATTEMPTS):
         try:
             before = stamps(directory) if attempt else first
-            checked = _check_memory(directory, list_files(directory)[0], options)
+            checked = _check_memory(directory, split(before)[0], options)
             doubtful = is_doubtful(checked.findings)
             if doubtful:
                 wait_if_fresh(before)

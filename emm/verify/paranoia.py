@@ -30,10 +30,10 @@ def other_crc32() -> Callable[[bytes], int]:
     return found
 
 
-def check_block_twice(block: bytes, entry: BlockEntry, index: int, offset: int) -> None:
+def check_block_twice(block: bytes | memoryview, entry: BlockEntry, index: int, offset: int) -> None:
     """`check_block`, and the CRC-32 once more by other code."""
     check_block(block, entry, index, offset)
-    found = other_crc32()(block)
+    found = other_crc32()(bytes(block))
     if found != entry.crc32:
         raise ChecksumError(
             f"block {index} fails its CRC-32 as other code computes it",

@@ -14,7 +14,7 @@ from emm.codec.header import Geometry, Header
 from emm.codec.integrity import BlockEntry, check_block
 from emm.codec.payload import decode_payload, decode_scalars
 from emm.codec.snapshot import Head
-from emm.errors import FormatError, StorageError, TruncatedError
+from emm.errors import FormatError
 from emm.layout import BLOCK_BYTES, Rule
 from emm.state import MatrixState
 from emm.verify.bitflip import locate
@@ -143,19 +143,20 @@ class PayloadCheck:
         if self.lost_blocks or self.blocks_left_out:
             return
         available = min(size, shape.mirror_offset) - shape.payload_offset  # a cut tail was proven to be zeros
+        conditioned = self.header.parameters.rule is Rule.PRECONDITIONED
+        start = shape.regions[-2].offset if conditioned else shape.payload_bytes  # U, the scalars and the padding
+        tail = memoryview(self._payload(shape, start, shape.n_blocks * BLOCK_BYTES - start, available))
         try:
-            self._require_zero(shape, shape.payload_bytes, available, "P-2", "the payload's padding is not zero")
-            if self.header.parameters.rule is Rule.PRECONDITIONED:
-                region = shape.regions[-1]
-                data = self._payload(shape, region.offset, region.size, available)
-                gain = decode_scalars(data, self.header.parameters)
-                deferred = shape.regions[-2]
+            self._require_zero(shape, tail, start, shape.payload_bytes, "P-2", "the payload's padding is not zero")
+            if conditioned:
+                deferred, scalars = shape.regions[-2:]
+                gain = decode_scalars(
+                    tail[scalars.offset - start : shape.payload_bytes - start], self.header.parameters
+                )
                 unused = deferred.offset + gain.count * deferred.row_bytes
-                end = min(available, deferred.offset + deferred.size)
-                self._require_zero(shape, unused, end, "P-6", "an unused row of U is not zero")
+                used = tail[: scalars.offset - start]
+                self._require_zero(shape, used, start, unused, "P-6", "an unused row of U is not zero")
             self.state_valid = True
-        except (TruncatedError, StorageError):
-            raise
         except FormatError as error:
             yield from_error("payload-invalid", error, file=self.file)
 
@@ -172,8 +173,10 @@ class PayloadCheck:
         data = self.directory.read_at(self.name, shape.payload_offset + offset, present) if present else b""
         return data.ljust(length, b"\0")
 
-    def _require_zero(self, shape: Geometry, start: int, end: int, rule: str, message: str) -> None:
-        for offset in range(start, end, BLOCK_BYTES):
-            data = self.directory.read_at(self.name, shape.payload_offset + offset, min(BLOCK_BYTES, end - offset))
-            if data.count(0) != len(data):
-                raise FormatError(message, rule=rule, offset=shape.payload_offset + offset, expected=0)
+    def _require_zero(self, shape: Geometry, data: memoryview, start: int, first: int, rule: str, message: str) -> None:
+        """`FormatError` unless `data`, whose first byte is byte `start` of the payload, is zero from `first` on."""
+        for offset in range(first - start, len(data), BLOCK_BYTES):
+            part = bytes(data[offset : offset + BLOCK_BYTES])
+            if part.count(0) != len(part):
+                where = shape.payload_offset + start + offset
+                raise FormatError(message, rule=rule, offset=where, expected=0)

@@ -179,7 +179,8 @@ class Scrub:
     def _task(self, place: Place) -> Task:
         known = None if self._ledger is None else self._ledger.known(place.url)
         interest = frozenset() if known is None else frozenset((known.lsn,))
-        return Task(place, interest, counterpart(place, self.request.against), self.request.sha256)
+        replica = counterpart(place, self.request.against)
+        return Task(place, interest, replica, self.request.sha256, wants_known=self._ledger is not None)
 
     # --- what came of it ----------------------------------------------------------------------------
 

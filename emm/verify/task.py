@@ -30,6 +30,7 @@ class Task:
     interest: frozenset[int] = frozenset()
     replica: str | None = None
     sha256: str | None = None
+    wants_known: bool = False  # by a ledger, beyond the target
 
 
 def check_task(task: Task, options: Options) -> Iterator[tuple[Target, Checked | None]]:

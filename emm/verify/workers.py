@@ -29,7 +29,9 @@ from emm.verify.task import Task, check_task
 
 WINDOW: Final = 32  # places a job: under way, or done and waiting for an earlier one
 _PREFETCHED: Final = 2  # places that a worker holds, so that it never waits for the next one
-_TELL_BYTES: Final = 4 << 20
+_PREFETCHED_SMALL: Final = 12  # where places are through in a few milliseconds, so that fewer messages are sent
+_SMALL_SECONDS: Final = 0.02
+_TELL_COUNT: Final = 16
 _TELL_SECONDS: Final = 0.1
 
 
@@ -89,21 +91,34 @@ def _light(checked: Checked | None) -> Checked | None:
 
 @dataclass(slots=True)
 class _Teller:
-    """Sends what a check tells, progress no more often than a person can read it."""
+    """Sends what a check tells, several things at a time: progress no more often than a person can read it."""
 
     pipe: Connection
     n_bytes: int = 0
+    file: str = ""
     told: float = field(default_factory=time.monotonic)
+    waiting: list[Seen | Advanced | tuple[int, Done | None]] = field(default_factory=list)
 
     def progress(self, file: str, n_bytes: int) -> None:
-        self.n_bytes += n_bytes
-        now = time.monotonic()
-        if self.n_bytes >= _TELL_BYTES or now - self.told >= _TELL_SECONDS:
-            self.pipe.send(Advanced(file, self.n_bytes))
-            self.n_bytes, self.told = 0, now
+        self.n_bytes, self.file = self.n_bytes + n_bytes, file
+        if time.monotonic() - self.told >= _TELL_SECONDS:
+            self.flush()
 
     def finding(self, url: str, seen: Finding) -> None:
-        self.pipe.send(Seen(url, seen))
+        self.waiting.append(Seen(url, seen))
+        self.flush()
+
+    def done(self, ticket: int, done: Done | None) -> None:
+        self.waiting.append((ticket, done))
+        if len(self.waiting) >= _TELL_COUNT or time.monotonic() - self.told >= _TELL_SECONDS or not self.pipe.poll():
+            self.flush()
+
+    def flush(self) -> None:
+        if self.n_bytes:
+            self.waiting.append(Advanced(self.file, self.n_bytes))
+        if self.waiting:
+            self.pipe.send(self.waiting)
+        self.n_bytes, self.told, self.waiting = 0, time.monotonic(), []
 
 
 def _work(pipe: Connection, others: list[Connection], options: Options, want_progress: bool, want_seen: bool) -> None:
@@ -121,11 +136,8 @@ def _work(pipe: Connection, others: list[Connection], options: Options, want_pro
         while True:
             ticket, task = pipe.recv()
             for target, checked in check_task(task, options):
-                pipe.send((ticket, Done(task.place, target, _light(checked))))
-            if teller.n_bytes:
-                pipe.send(Advanced(task.place.url, teller.n_bytes))
-                teller.n_bytes = 0
-            pipe.send((ticket, None))
+                teller.done(ticket, Done(task.place, target, _light(checked) if task.wants_known else None))
+            teller.done(ticket, None)
 
 
 # --- this side -------------------------------------------------------------------------------------
@@ -171,9 +183,13 @@ class _Crew:
         over: set[int] = set()
         again: deque[tuple[int, Task]] = deque()  # what a worker that died had not begun
         issued = turn = 0
+        begun = time.monotonic()
         more = True
         while True:
-            for depth in range(1, _PREFETCHED + 1):  # one for each before a second for any
+            elapsed = time.monotonic() - begun
+            small = turn > 2 * len(self._workers) and elapsed * len(self._workers) < turn * _SMALL_SECONDS
+            depth_max = _PREFETCHED_SMALL if small else _PREFETCHED
+            for depth in range(1, depth_max + 1):  # one for each before a second for any
                 for worker in self._workers:
                     if len(worker.holds) >= depth:
                         continue
@@ -212,16 +228,16 @@ class _Crew:
         """What a worker has sent, or what its death means."""
         try:
             while worker.pipe.poll():
-                said = worker.pipe.recv()
-                if isinstance(said, Seen | Advanced):
-                    yield said
-                    continue
-                ticket, done = said
-                if done is None:
-                    worker.holds.popleft()
-                    over.add(ticket)
-                else:
-                    yield ticket, done
+                for said in worker.pipe.recv():
+                    if isinstance(said, Seen | Advanced):
+                        yield said
+                        continue
+                    ticket, done = said
+                    if done is None:
+                        worker.holds.popleft()
+                        over.add(ticket)
+                    else:
+                        yield ticket, done
         except (EOFError, ConnectionResetError):
             self._workers.remove(worker)
             worker.process.join()

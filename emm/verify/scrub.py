@@ -223,7 +223,7 @@ class Scrub:
             if self.request.accept:
                 ledger.forget(place)
                 continue
-            message = "an earlier check saw a memory here"
+            message = f"an earlier check saw a memory here, with commits up to {known.lsn}"
             only = finding("memory-gone", message, file=place, expected=f"{known.uuid}, commits up to {known.lsn}")
             target = single(place, only, self._options)
             self.totals.add(target)

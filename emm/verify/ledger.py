@@ -65,6 +65,12 @@ def key_of(url: str) -> str:
     return url.rstrip("/") if path is None else os.path.realpath(path)
 
 
+def _as_named(root: str, key: str, place: str) -> str:
+    """A place below `root`, in the words that named the root."""
+    path = local_path(root)
+    return place if path is None else os.path.normpath(os.path.join(path, os.path.relpath(place, key)))
+
+
 class Ledger:
     """One open ledger. `StorageError` when the file cannot be used, `InputError` when it is something else."""
 
@@ -192,7 +198,7 @@ class Ledger:
             with self._told():
                 for place, uuid, lsn, chain in self._db.cursor().execute(query, (key, f"{key.rstrip('/')}/")):
                     if not is_excused(place):
-                        yield place, Known(uuid, lsn, chain)
+                        yield _as_named(root, key, place), Known(uuid, lsn, chain)
 
     def forget(self, url: str) -> None:
         """Remember nothing of a place."""

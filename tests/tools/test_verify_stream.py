@@ -1,4 +1,4 @@
-"""What `emm-verify` prints while a run goes on: lines as they come, a bar on a terminal only, options that fit together.
+"""What `emm-verify` prints while a run goes on: lines as they come, a bar on a terminal only, options that fit.
 
 Red when a target is held back, a bar reaches a pipe, a summary counts wrongly, or an option is ignored in silence.
 """

@@ -26,7 +26,16 @@ from emm.verify.paranoia import forget_cached
 from emm.verify.replay import ReplayCheck
 from emm.verify.segments import Segment, SegmentScan
 from emm.verify.snapshot import SnapshotCheck
-from emm.verify.stability import HARMLESS, changed, is_doubtful, odd_entries, stamps, wait_if_fresh, without_vanished
+from emm.verify.stability import (
+    HARMLESS,
+    Stamps,
+    changed,
+    is_doubtful,
+    odd_entries,
+    stamps,
+    wait_if_fresh,
+    without_vanished,
+)
 from emm.verify.verdict import Verdict, verdict_of
 from emm.vfs.protocol import Directory
 
@@ -49,20 +58,43 @@ def split(names: Iterable[str]) -> tuple[Listing, list[str]]:
     return Listing(tuple(sorted(found[SNAPSHOT_SUFFIX])), tuple(sorted(found[SEGMENT_SUFFIX]))), loose
 
 
-def check_memory(directory: Directory, options: Options) -> Checked:
+def check_memory(directory: Directory, options: Options, *, is_second: bool = False) -> Checked:
     """Check the memory in a directory; the caller knows that it holds at least one of its files."""
-    checked = _check_until_still(directory, options)
+    first = before = _sizes(directory)
+    for attempt in range(ATTEMPTS):
+        try:
+            before = _sizes(directory) if attempt else first
+            checked = _check_memory(directory, split(before)[0], options)
+            doubtful = is_doubtful(checked.findings)
+            if doubtful:
+                wait_if_fresh(before)
+            if not doubtful or _sizes(directory) == before:
+                break  # else a writer was at work: half a record on its way looks torn, a pruned file missing
+        except MissingError:  # the directory was there a moment ago
+            checked = Checked(directory.url, "memory", Coverage(options.level, memories=1))
+            checked.findings.append(changed(directory.url, before, {}))
+            return checked
+    else:
+        harmless = [each for each in checked.findings if each.severity in HARMLESS]
+        checked.findings = [*harmless, changed(directory.url, before, _sizes(directory))]
+        return checked
+    checked.findings = without_vanished(checked.findings, directory.url, first, before)
     unmended = any(verdict_of(each) is Verdict.LOSS for each in checked.findings)
     if unmended and (options.level < Level.BLOCKS or options.sample is not None):
         everything = replace(options, level=max(options.level, Level.BLOCKS), sample=None)
-        checked = _check_until_still(directory, everything)
-    return _read_again(directory, options, checked) if options.paranoid else checked
+        return check_memory(directory, everything)
+    return _read_again(directory, options, checked) if options.paranoid and not is_second else checked
+
+
+def _sizes(directory: Directory) -> Stamps:
+    """Names with sizes and, on a disk, times, which change with everything a writer does."""
+    return stamps(directory)
 
 
 def _read_again(directory: Directory, options: Options, checked: Checked) -> Checked:
     """A second reading, of the medium and not of the cache; it must find what the first found."""
     forget_cached(directory)
-    second = _check_until_still(directory, options)
+    second = check_memory(directory, options, is_second=True)
     checked.coverage.bytes_read += second.coverage.bytes_read
     known = [(each.uuid, each.generation, each.lsn, each.chain, each.findings) for each in (checked, second)]
     settled = not any(each.code == "changed-while-reading" for each in (*checked.findings, *second.findings))
@@ -71,30 +103,6 @@ def _read_again(directory: Directory, options: Options, checked: Checked) -> Che
         message = "two readings differ: memory, cable or controller give other bytes now and then"
         numbers = {"expected": f"{len(checked.findings)} findings", "found": f"{len(second.findings)} findings"}
         checked.findings += [*extra, finding("reading-differs", message, file=directory.url, **numbers)]
-    return checked
-
-
-def _check_until_still(directory: Directory, options: Options) -> Checked:
-    """Check again while a writer is at work: half a record on its way looks torn, a pruned file missing."""
-    first = before = stamps(directory)
-    for attempt in range(ATTEMPTS):
-        try:
-            before = stamps(directory) if attempt else first
-            checked = _check_memory(directory, split(before)[0], options)
-            doubtful = is_doubtful(checked.findings)
-            if doubtful:
-                wait_if_fresh(before)
-            if not doubtful or stamps(directory) == before:
-                break
-        except MissingError:  # the directory was there a moment ago
-            checked = Checked(directory.url, "memory", Coverage(options.level, memories=1))
-            checked.findings.append(changed(directory.url, before, {}))
-            return checked
-    else:
-        harmless = [each for each in checked.findings if each.severity in HARMLESS]
-        checked.findings = [*harmless, changed(directory.url, before, stamps(directory))]
-        return checked
-    checked.findings = without_vanished(checked.findings, directory.url, first, before)
     return checked
 
 

@@ -38,18 +38,17 @@ _KINDS: Final = (
 def stamp(directory: Directory, name: str) -> tuple[int, ...]:
     """What changes with every change of a file. `StorageError` when there is none."""
     if isinstance(directory, LocalDirectory):
-        try:
+        with contextlib.suppress(OSError):
             found = os.stat(os.path.join(directory.path, name), follow_symlinks=False)
-        except OSError as error:
-            raise StorageError(f"cannot look at the file: {error.strerror}", file=f"{directory.url}/{name}") from error
-        return found.st_size, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+            return found.st_size, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
     return (directory.size(name),)
 
 
 def stamps(directory: Directory) -> Stamps:
-    """The stamp of every file here, which changes with everything a writer does."""
-    found = {}
+    """Every name here with the stamp of its file (none where it has just gone): changes with all a writer does."""
+    found: Stamps = {}
     for name in directory.list():
+        found[name] = ()
         with contextlib.suppress(StorageError):
             found[name] = stamp(directory, name)
     return found

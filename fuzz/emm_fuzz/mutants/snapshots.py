@@ -226,10 +226,10 @@ BESIDE: Final = (
         "Verify reports as damage what a writer was just doing.",
         (
             Patch(
-                "emm.verify.memory:_check_until_still",
-                "stamps(directory) == before",
+                "emm.verify.memory:check_memory",
+                "_sizes(directory) == before",
                 "True",
-                when="doubtful and stamps(directory) != before",
+                when="doubtful and _sizes(directory) != before",
             ),
         ),
         beside("write", "checkpoint", "write", "checkpoint", "prune"),

@@ -133,7 +133,7 @@ def test_a_memory_that_vanishes_whole_was_there(tmp_path, small, monkeypatch):
 
 
 def test_a_copy_that_is_on_its_way_is_never_called_damaged(tmp_path, wide, monkeypatch):
-    """The file grows between two looks at it. Red when a growing file counts as a cut one, or no moment is given to it."""
+    """The file grows between two looks at it. Red when a growing file counts as a cut one."""
     name = "0000000000000002.emm"
     path = tmp_path / name
     path.write_bytes(wide[name][:4096])

@@ -19,8 +19,8 @@ import emm
 ROOT = Path(__file__).parent.parent
 OUTSIDE = sorted([*ROOT.glob("engine/emm_engine/**/*.py"), *ROOT.glob("tools/emm_tools/**/*.py")])
 PUBLIC_NAMES_MAX = 25
-# with their submodules: contract suites and measurements; repairs; the views of an inspection; upgrades
-PUBLIC_MODULES = ("emm.testing", "emm.repair", "emm.inspection", "emm.upgrading")
+# with their submodules: contract suites and measurements; checks of archives; repairs; views of an inspection; upgrades
+PUBLIC_MODULES = ("emm.testing", "emm.verify", "emm.repair", "emm.inspection", "emm.upgrading")
 
 
 def is_public_module(name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -118,6 +119,7 @@ def payload_bytes(parameters: Parameters, flags: Flag = NO_FLAGS) -> int:
     return last.offset + last.size
 
 
+@lru_cache(256)
 def geometry(parameters: Parameters, metadata_bytes: int, flags: Flag = NO_FLAGS) -> Geometry:
     """Where everything lies in a snapshot of these parameters and flags."""
     size = payload_bytes(parameters, flags)

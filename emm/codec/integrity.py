@@ -1,17 +1,38 @@
 """Checksums of the format: CRC-32/ISO-HDLC per record and block, SHA-256 per block and head.
 
 Purpose: the one place that knows which polynomial and which digest. Invariants: pure functions of
-bytes; a block is always hashed with its zero padding (T-1), so every block is 65536 bytes.
+bytes; a block is always hashed with its zero padding (T-1), so every block is 65536 bytes; zlib and the optional
+ISA-L compute the same polynomial, the latter many times as fast.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from emm.errors import ChecksumError, TruncatedError
 from emm.layout import BLOCK_BYTES, BLOCK_ENTRY
+
+_Crc32 = Callable[[bytes | bytearray | memoryview, int], int]
+
+
+def _fastest() -> _Crc32:
+    try:  # the extra "fast"
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.crc32
+    found: _Crc32 = isal_zlib.crc32
+    return found
+
+
+_crc32 = _fastest()
+_ENTRY = struct.Struct("<" + "".join(field.format for field in BLOCK_ENTRY.fields))  # decoded for every block there is
+assert [field.name for field in BLOCK_ENTRY.fields] == ["crc32", "sha256"]  # the fields of `BlockEntry`, in order
+CRC_BY = "zlib" if _crc32 is zlib.crc32 else "isal"  # named by the benchmarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +50,14 @@ def crc32(*parts: bytes | bytearray | memoryview) -> int:
     """CRC-32/ISO-HDLC (check value CBF43926) of the parts, one after another."""
     value = 0
     for part in parts:
-        value = zlib.crc32(part, value)
+        value = _crc32(part, value)
     return value
 
 
 def hash_block(block: bytes | memoryview) -> BlockEntry:
     """The table entry of one whole block (65536 bytes)."""
     assert len(block) == BLOCK_BYTES
-    return BlockEntry(zlib.crc32(block), hashlib.sha256(block).digest())
+    return BlockEntry(_crc32(block, 0), hashlib.sha256(block).digest())
 
 
 def hash_payload(payload: bytes | bytearray | memoryview) -> list[BlockEntry]:
@@ -54,7 +75,7 @@ def check_block(block: bytes | memoryview, entry: BlockEntry, index: int, offset
         raise TruncatedError(
             f"block {index} is short", rule="T-1", offset=offset, expected=BLOCK_BYTES, found=len(block)
         )
-    found_crc = zlib.crc32(block)
+    found_crc = _crc32(block, 0)
     if found_crc != entry.crc32:
         raise ChecksumError(
             f"block {index} fails its CRC-32",
@@ -74,17 +95,52 @@ def check_block(block: bytes | memoryview, entry: BlockEntry, index: int, offset
         )
 
 
-def encode_table(entries: list[BlockEntry]) -> bytes:
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockTable(Sequence[BlockEntry]):
+    """The entries of an integrity table, decoded when they are asked for: the payload may be large."""
+
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data) // BLOCK_ENTRY.size
+
+    @overload
+    def __getitem__(self, index: int) -> BlockEntry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BlockEntry]: ...
+
+    def __getitem__(self, index: int | slice) -> BlockEntry | list[BlockEntry]:
+        if isinstance(index, slice):
+            return [self._entry(each) for each in range(*index.indices(len(self)))]
+        if 0 <= index < len(self):
+            return self._entry(index)
+        if -len(self) <= index < 0:
+            return self._entry(index + len(self))
+        raise IndexError(index)
+
+    def __iter__(self) -> Iterator[BlockEntry]:
+        return map(self._entry, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, BlockTable):
+            return self.data == other.data
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def _entry(self, index: int) -> BlockEntry:
+        return BlockEntry(*_ENTRY.unpack_from(self.data, index * _ENTRY.size))
+
+
+def encode_table(entries: Sequence[BlockEntry]) -> bytes:
     return b"".join(entry.encode() for entry in entries)
 
 
-def decode_table(data: bytes | memoryview, n_blocks: int) -> list[BlockEntry]:
+def decode_table(data: bytes | memoryview, n_blocks: int) -> BlockTable:
     """The entries of `n_blocks` blocks; the caller has checked the SHA-256 that covers them (H-12)."""
     expected = n_blocks * BLOCK_ENTRY.size
     if len(data) != expected:
         raise TruncatedError("the integrity table is short", rule="T-1", expected=expected, found=len(data))
-    entries = []
-    for index in range(n_blocks):
-        values = BLOCK_ENTRY.unpack(data, index * BLOCK_ENTRY.size)
-        entries.append(BlockEntry(values["crc32"], values["sha256"]))
-    return entries
+    return BlockTable(bytes(data))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,12 +62,12 @@ class Head:
 
     header: Header
     lineage: Lineage
-    table: list[BlockEntry]
+    table: Sequence[BlockEntry]
     metadata: Metadata
     geometry: Geometry
 
 
-def encode_head(snapshot: Snapshot, table: list[BlockEntry]) -> tuple[bytes, bytes]:
+def encode_head(snapshot: Snapshot, table: Sequence[BlockEntry]) -> tuple[bytes, bytes]:
     """(head with its padding, mirror) of a snapshot whose payload has this table."""
     metadata = encode_metadata(snapshot.metadata)
     shape = geometry(snapshot.state.parameters, len(metadata), snapshot.state.flags)

@@ -26,11 +26,13 @@ class Coverage:
     commits: int = 0
     commits_replayed: int = 0
     snapshots_compared: int = 0
+    blocks_left_out: int = 0  # that a sample did not draw
+    journals_left_out: int = 0
     left_out: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        return self.level >= Level.BLOCKS and not self.left_out
+        return self.level >= Level.BLOCKS and not (self.left_out or self.blocks_left_out or self.journals_left_out)
 
     def add(self, other: Coverage) -> None:
         """Add the counts of another target."""
@@ -44,6 +46,8 @@ class Coverage:
             "commits",
             "commits_replayed",
             "snapshots_compared",
+            "blocks_left_out",
+            "journals_left_out",
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.left_out += other.left_out
@@ -62,5 +66,7 @@ class Coverage:
             "commits": self.commits,
             "commits_replayed": self.commits_replayed,
             "snapshots_compared": self.snapshots_compared,
+            "blocks_left_out": self.blocks_left_out,
+            "journals_left_out": self.journals_left_out,
             "left_out": list(self.left_out),
         }

@@ -39,7 +39,11 @@ CODES: Final[dict[str, Code]] = {
     # files and places
     "missing": Code(Severity.ABSENT, "there is no memory or file under that name"),
     "unreadable": Code(Severity.UNKNOWN, "the medium failed, refused access, or the name is not a regular file"),
-    "changed-while-reading": Code(Severity.UNKNOWN, "a file shrank or vanished during the check"),
+    "changed-while-reading": Code(Severity.UNKNOWN, "a file grew, shrank, was replaced or vanished during the check"),
+    "not-regular": Code(
+        Severity.UNKNOWN, "a name like a memory's file is a link, FIFO, device or socket; not followed"
+    ),
+    "not-checked": Code(Severity.UNKNOWN, "the check of this did not come to an end"),
     "not-emm": Code(Severity.REFUSED, "neither end of the file looks like EMM"),
     "unsupported": Code(Severity.REFUSED, "a version, flag or type that this library does not know"),
     "over-limit": Code(Severity.REFUSED, "larger or more work than this process allows"),
@@ -47,6 +51,8 @@ CODES: Final[dict[str, Code]] = {
     "wrong-name": Code(Severity.DAMAGE, "the file's own number is not the one in its name"),
     "foreign-file": Code(Severity.DAMAGE, "the file belongs to another memory (its UUID differs)"),
     "other-file": Code(Severity.NOTICE, "a file that is not part of the memory lies beside it"),
+    "sha256-differs": Code(Severity.DAMAGE, "the file's SHA-256 is not the one that --expect-sha256 states"),
+    "reading-differs": Code(Severity.UNKNOWN, "two readings of the same bytes gave different findings (--paranoid)"),
     "generation-missing": Code(Severity.DAMAGE, "a snapshot between two others, or one the journal builds on, is gone"),
     # one snapshot
     "header-damaged": Code(Severity.DAMAGE, "the first 128 bytes fail their CRC-32 or a rule"),
@@ -77,6 +83,20 @@ CODES: Final[dict[str, Code]] = {
     "not-finite": Code(Severity.DAMAGE, "the state holds NaN or infinity"),
     "gain-not-symmetric": Code(Severity.DAMAGE, "P̄ is not symmetric to the bit"),
     "gain-out-of-bounds": Code(Severity.DAMAGE, "P leaves the bounds that the arithmetic guarantees"),
+    # against the ledger
+    "rolled-back": Code(Severity.DAMAGE, "the memory ends before a commit that an earlier check saw"),
+    "history-replaced": Code(Severity.DAMAGE, "the commits are not those that an earlier check saw"),
+    "memory-replaced": Code(Severity.UNKNOWN, "another memory lies where an earlier check saw one"),
+    "memory-gone": Code(Severity.ABSENT, "an earlier check saw a memory here, and there is none now"),
+    # against a replica
+    "replica-equal": Code(Severity.NOTICE, "the replica holds the same commits"),
+    "replica-behind": Code(Severity.NOTICE, "the replica holds a beginning of these commits"),
+    "replica-ahead": Code(Severity.DAMAGE, "the replica goes on with commits that are missing here"),
+    "replica-diverged": Code(Severity.DAMAGE, "memory and replica have different commits under the same numbers"),
+    "replica-foreign": Code(Severity.UNKNOWN, "the replica is a copy of another memory"),
+    "replica-missing": Code(Severity.ABSENT, "there is no replica of this"),
+    "replica-unknown": Code(Severity.UNKNOWN, "which commits both hold cannot be told"),
+    "replica-differs": Code(Severity.UNKNOWN, "the bytes of a file differ from the replica's"),
 }
 
 

@@ -25,10 +25,10 @@ class Copy:
     error: FormatError | None
 
 
-def read_copy(data: bytes, geometry: Geometry, state_bytes_max: int) -> Copy:
-    """Decode a head of the given geometry."""
+def read_copy(data: bytes, geometry: Geometry, state_bytes_max: int, known: Header | None = None) -> Copy:
+    """Decode a head of the given geometry; `known` is what its first bytes were decoded to already."""
     try:
-        header = decode_header(data, state_bytes_max=state_bytes_max)
+        header = known or decode_header(data, state_bytes_max=state_bytes_max)
         if header.geometry != geometry:
             raise FormatError("the two headers contradict each other", rule="T-4", offset=0)
         return Copy(data, decode_head(data, header), None)

@@ -10,9 +10,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emm.errors import InputError
 from emm.layout import VERIFY_STATE_BYTES_MAX
+from emm.verify.sample import Sample
+
+if TYPE_CHECKING:
+    from emm.verify.finding import Finding
 
 
 class Level(enum.IntEnum):
@@ -43,9 +48,15 @@ def parse_level(level: str | Level) -> Level:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run was asked for. `progress` is called with a file and the bytes just checked in it."""
+    """What one run was asked for. `progress` is called with a file and the bytes just checked in it, `on_finding` with
+    a target and what was just seen in it, before anything else of the memory can mend or explain it."""
 
     level: Level = Level.BLOCKS
     strict: bool = False
     state_bytes_max: int = VERIFY_STATE_BYTES_MAX
     progress: Callable[[str, int], None] | None = None
+    on_finding: Callable[[str, Finding], None] | None = None
+    threads: int = 1  # that hash the blocks of one large snapshot
+    sample: Sample | None = None  # which blocks and journals are read; None = all
+    paranoid: bool = False  # a second reading, by another CRC-32 than ours
+    interest: frozenset[int] = frozenset()  # LSNs whose chain values are to be kept

@@ -1,57 +1,55 @@
-"""Check one target: a memory directory, or a single snapshot or segment file.
+"""Check one memory directory.
 
-Purpose: put the checks of snapshots, journal, replay and numbers together, then name repairs. Invariants:
-a memory whose listing changed under the check is checked again; when a shallow level finds damage that its
-own file cannot mend, the whole memory is read to say whether anything can.
+Purpose: put the checks of snapshots, journal, replay and numbers together, then name repairs. Invariants: a memory that
+changed under the check is checked again, and nothing that a change could explain is called damage; when a shallow level
+or a sample finds damage that its own file cannot mend, the whole memory is read to say whether anything can.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from emm.errors import EmmError, FormatError, MissingError, StorageError
-from emm.layout import SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
+from emm.errors import FormatError, MissingError, StorageError
+from emm.layout import SEGMENT_HEADER, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.storage.names import Listing, parse_name, segment_name, snapshot_name
 from emm.storage.segment_file import SegmentReader
-from emm.v3.file import is_v3_file
+from emm.verify.checked import ATTEMPTS, Checked, count, count_segments, seen
 from emm.verify.coverage import Coverage
 from emm.verify.evidence import Evidence, with_repairs
 from emm.verify.finding import Finding, Severity, finding, from_error
 from emm.verify.journal import JournalCheck
 from emm.verify.levels import Level, Options
-from emm.verify.numeric import check_state
+from emm.verify.paranoia import forget_cached
 from emm.verify.replay import ReplayCheck
 from emm.verify.segments import Segment, SegmentScan
 from emm.verify.snapshot import SnapshotCheck
-from emm.verify.v3 import check_v3
+from emm.verify.stability import (
+    HARMLESS,
+    Stamps,
+    changed,
+    is_doubtful,
+    odd_entries,
+    stamps,
+    wait_if_fresh,
+    without_vanished,
+)
 from emm.verify.verdict import Verdict, verdict_of
 from emm.vfs.protocol import Directory
-
-_ATTEMPTS = 6
-
-
-@dataclass(slots=True)
-class Checked:
-    """Everything known about one target."""
-
-    url: str
-    kind: str  # memory, snapshot, segment or v3
-    coverage: Coverage
-    findings: list[Finding] = field(default_factory=list)
-    uuid: bytes | None = None
-    generation: int | None = None  # the newest whole one
-    lsn: int | None = None  # the last whole commit
 
 
 def list_files(directory: Directory) -> tuple[Listing, list[str]]:
     """(the memory's own files, loose .emm and .wal files beside them)."""
+    return split(directory.list())
+
+
+def split(names: Iterable[str]) -> tuple[Listing, list[str]]:
+    """(those names that are a memory's own, other names of .emm and .wal files)."""
     found: dict[str, list[int]] = {SNAPSHOT_SUFFIX: [], SEGMENT_SUFFIX: []}
     loose = []
-    for name in directory.list():
+    for name in names:
         parsed = parse_name(name)
         if parsed is not None:
             found[parsed[0]].append(parsed[1])
@@ -60,138 +58,105 @@ def list_files(directory: Directory) -> tuple[Listing, list[str]]:
     return Listing(tuple(sorted(found[SNAPSHOT_SUFFIX])), tuple(sorted(found[SEGMENT_SUFFIX]))), loose
 
 
-def check_memory(directory: Directory, options: Options) -> Checked:
+def check_memory(directory: Directory, options: Options, *, is_second: bool = False) -> Checked:
     """Check the memory in a directory; the caller knows that it holds at least one of its files."""
-    for attempt in range(_ATTEMPTS):
-        before = _sizes(directory)
-        checked = _check_memory(directory, list_files(directory)[0], options)
-        doubtful = any(each.severity not in (Severity.NOTICE, Severity.UNSEALED) for each in checked.findings)
-        if not doubtful or attempt + 1 == _ATTEMPTS or _sizes(directory) == before:
-            break  # else a writer was at work: half a record on its way looks torn, a pruned file missing
+    first = before = _sizes(directory)
+    for attempt in range(ATTEMPTS):
+        try:
+            before = _sizes(directory) if attempt else first
+            checked = _check_memory(directory, split(before)[0], options)
+            doubtful = is_doubtful(checked.findings)
+            if doubtful:
+                wait_if_fresh(before)
+            if not doubtful or _sizes(directory) == before:
+                break  # else a writer was at work: half a record on its way looks torn, a pruned file missing
+        except MissingError:  # the directory was there a moment ago
+            checked = Checked(directory.url, "memory", Coverage(options.level, memories=1))
+            checked.findings.append(changed(directory.url, before, {}))
+            return checked
+    else:
+        harmless = [each for each in checked.findings if each.severity in HARMLESS]
+        checked.findings = [*harmless, changed(directory.url, before, _sizes(directory))]
+        return checked
+    checked.findings = without_vanished(checked.findings, directory.url, first, before)
     unmended = any(verdict_of(each) is Verdict.LOSS for each in checked.findings)
-    if options.level < Level.BLOCKS and unmended:
-        return check_memory(directory, replace(options, level=Level.BLOCKS))
+    if unmended and (options.level < Level.BLOCKS or options.sample is not None):
+        everything = replace(options, level=max(options.level, Level.BLOCKS), sample=None)
+        return check_memory(directory, everything)
+    return _read_again(directory, options, checked) if options.paranoid and not is_second else checked
+
+
+def _sizes(directory: Directory) -> Stamps:
+    """Names with sizes and, on a disk, times, which change with everything a writer does."""
+    return stamps(directory)
+
+
+def _read_again(directory: Directory, options: Options, checked: Checked) -> Checked:
+    """A second reading, of the medium and not of the cache; it must find what the first found."""
+    forget_cached(directory)
+    second = check_memory(directory, options, is_second=True)
+    checked.coverage.bytes_read += second.coverage.bytes_read
+    known = [(each.uuid, each.generation, each.lsn, each.chain, each.findings) for each in (checked, second)]
+    settled = not any(each.code == "changed-while-reading" for each in (*checked.findings, *second.findings))
+    if known[0] != known[1] and settled:
+        extra = [each for each in second.findings if each not in checked.findings]
+        message = "two readings differ: memory, cable or controller give other bytes now and then"
+        numbers = {"expected": f"{len(checked.findings)} findings", "found": f"{len(second.findings)} findings"}
+        checked.findings += [*extra, finding("reading-differs", message, file=directory.url, **numbers)]
     return checked
-
-
-def _sizes(directory: Directory) -> dict[str, int]:
-    """Names and sizes, which change with everything a writer does."""
-    sizes = {}
-    for name in directory.list():
-        with contextlib.suppress(StorageError):
-            sizes[name] = directory.size(name)
-    return sizes
 
 
 def _check_memory(directory: Directory, listing: Listing, options: Options) -> Checked:
     coverage = Coverage(options.level, memories=1)
     checked = Checked(directory.url, "memory", coverage)
+
+    def add(findings: Iterable[Finding]) -> None:
+        checked.findings.extend(seen(findings, options, directory.url))
+
+    add(odd_entries(directory))
     snapshots = [SnapshotCheck(directory, snapshot_name(n), options, n) for n in listing.generations]
     for snapshot in snapshots:
-        checked.findings += snapshot.run()
-        _count(coverage, snapshot)
+        add(snapshot.run())
+        count(coverage, snapshot)
     checked.uuid = _uuid(snapshots)
-    checked.findings += _foreign(snapshots, checked.uuid)
-    if options.level < Level.BLOCKS:
-        checked.findings += _segment_headers(directory, listing.segments, checked)
-        checked.findings += _missing_generations(snapshots, listing, None, directory.url)
+    add(_foreign(snapshots, checked.uuid))
+    heads = [each.head for each in snapshots if each.head is not None]
+    if options.level < Level.BLOCKS or not _draws_journal(options, checked, directory):
+        if options.level >= Level.BLOCKS:
+            coverage.journals_left_out += bool(listing.segments)
+            checked.findings = with_repairs(checked.findings, Evidence(tuple(snapshots), ()))
+        add(_segment_headers(directory, listing.segments, checked))
+        add(_missing_generations(snapshots, listing, None, directory.url))
         checked.generation = max((s.header.generation for s in snapshots if s.header is not None), default=None)
         checked.lsn = max((s.header.lsn for s in snapshots if s.header is not None), default=None)
         return checked
     scan = SegmentScan(directory, checked.uuid)
-    interest = {each.head.header.lsn for each in snapshots if each.head is not None}
+    interest = {each.header.lsn for each in heads} | options.interest
     segments = list(scan.read_all(listing.segments, interest))
-    _count_segments(coverage, segments, scan.commits, options)
+    count_segments(coverage, segments, scan.commits, options)
     checked.uuid = scan.uuid
     evidence = Evidence(tuple(snapshots), tuple(segments), scan.chains)
-    checked.findings += JournalCheck(evidence, directory.url).run()
-    checked.findings += _missing_generations(snapshots, listing, evidence, directory.url)
+    add(JournalCheck(evidence, directory.url).run())
+    add(_missing_generations(snapshots, listing, evidence, directory.url))
     checked.findings = with_repairs(_as_damage(checked.findings, snapshots, segments), evidence)
     if options.level >= Level.REPLAY and scan.uuid is not None:
         replay = ReplayCheck(directory, tuple(snapshots), tuple(segments), scan.uuid, options)
-        checked.findings += replay.run()
+        add(replay.run())
         coverage.commits_replayed, coverage.snapshots_compared = replay.commits, replay.compared
-    whole = [each.head.header for each in snapshots if each.whole and each.head is not None]
-    checked.generation = max((header.generation for header in whole), default=None)
-    ends = [header.lsn for header in whole] + [s.live_last for s in segments]
+    known = [each.head for each in snapshots if each.head is not None and (each.whole or each.blocks_left_out)]
+    checked.generation = max((each.header.generation for each in known), default=None)
+    ends = [each.header.lsn for each in known] + [s.live_last for s in segments]
     checked.lsn = max(ends, default=None)
+    checked.chains = {each.header.lsn: each.lineage.chain for each in known} | scan.chains
     return checked
 
 
-def check_file(directory: Directory, name: str, options: Options) -> Checked:
-    """Check one file by itself: what its own bytes say, and what they alone can mend."""
-    try:
-        if is_v3_file(directory, name):
-            return _check_v3_file(directory, name, options)
-        is_segment = directory.read_at(name, 0, min(8, directory.size(name))) == SEGMENT_MAGIC
-    except MissingError:
-        raise
-    except StorageError as error:
-        checked = Checked(f"{directory.url}/{name}", "file", Coverage(options.level))
-        checked.findings.append(from_error("unreadable", error, file=checked.url))
-        return checked
-    if is_segment or (name.endswith(SEGMENT_SUFFIX) and not name.endswith(SNAPSHOT_SUFFIX)):
-        return _check_segment_file(directory, name, options)
-    return _check_snapshot_file(directory, name, options)
-
-
-def _check_snapshot_file(directory: Directory, name: str, options: Options) -> Checked:
-    checked = Checked(f"{directory.url}/{name}", "snapshot", Coverage(options.level))
-    parsed = parse_name(name)
-    check = SnapshotCheck(directory, name, options, parsed[1] if parsed else None)
-    checked.findings = with_repairs(list(check.run()), Evidence((check,), ()))
-    _count(checked.coverage, check)
-    if check.header is not None:
-        checked.uuid, checked.generation, checked.lsn = check.header.uuid, check.header.generation, check.header.lsn
-    if options.level >= Level.NUMERIC and check.whole:
-        try:
-            checked.findings += check_state(check.state(), check.file)
-        except EmmError as error:
-            checked.findings.append(from_error("changed-while-reading", error, file=check.file))
-    return checked
-
-
-def _check_v3_file(directory: Directory, name: str, options: Options) -> Checked:
-    checked = Checked(f"{directory.url}/{name}", "v3", Coverage(options.level))
-    checked.findings = list(check_v3(directory, name, options, checked.coverage))
-    return checked
-
-
-def _check_segment_file(directory: Directory, name: str, options: Options) -> Checked:
-    checked = Checked(f"{directory.url}/{name}", "segment", Coverage(options.level))
-    parsed = parse_name(name)
-    if parsed is None or parsed[0] != SEGMENT_SUFFIX:
-        message = "a journal segment is checked under its own name, sixteen digits and .wal"
-        checked.findings.append(finding("wrong-name", message, rule="N-2", file=checked.url))
-        checked.coverage.left_out.append(checked.url)
-        return checked
-    scan = SegmentScan(directory, None)
-    segments = list(scan.read_all([parsed[1]], set()))
-    _count_segments(checked.coverage, segments, scan.commits, options)
-    checked.findings = list(JournalCheck(Evidence((), tuple(segments), scan.chains), directory.url).run())
-    checked.uuid, checked.lsn = scan.uuid, segments[0].live_last if segments[0].header is not None else None
-    return checked
+def _draws_journal(options: Options, checked: Checked, directory: Directory) -> bool:
+    place = directory.url if checked.uuid is None else checked.uuid.hex()
+    return options.sample is None or options.sample.draws("journal", place)
 
 
 # --- pieces ---------------------------------------------------------------------------------------
-
-
-def _count(coverage: Coverage, check: SnapshotCheck) -> None:
-    coverage.snapshots += 1
-    coverage.bytes_total += check.size
-    coverage.bytes_read += check.bytes_read
-    coverage.blocks += check.blocks_checked
-
-
-def _count_segments(coverage: Coverage, segments: list[Segment], commits: int, options: Options) -> None:
-    coverage.segments += len(segments)
-    coverage.bytes_total += sum(each.size for each in segments)
-    coverage.commits += commits
-    for each in segments:
-        if each.read_error is None and each.header is not None:
-            coverage.bytes_read += each.size
-            if options.progress is not None:
-                options.progress(each.file, each.size)
 
 
 def _uuid(snapshots: list[SnapshotCheck]) -> bytes | None:

@@ -9,7 +9,7 @@ read does not stop the check of the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emm.codec.header import Geometry, Header, decode_header
 from emm.errors import (
@@ -27,6 +27,7 @@ from emm.verify.head_copies import Copy, combine, first_difference, mirror_as_he
 from emm.verify.levels import Level
 from emm.verify.payload import FROM_HEAD, PayloadCheck
 
+_AHEAD_BYTES = 4096  # the whole head of a snapshot of up to 6 MiB
 FROM_MIRROR = "from the mirror at the end of the file"
 FROM_BOTH = "from the whole parts of head and mirror together"
 
@@ -34,6 +35,8 @@ FROM_BOTH = "from the whole parts of head and mirror together"
 @dataclass(slots=True)
 class SnapshotCheck(PayloadCheck):
     """Checks one file. After `run` is exhausted the fields say what is known about it."""
+
+    _front: bytes = field(init=False, default=b"", repr=False)  # of the file, read with the header
 
     def run(self) -> Iterator[Finding]:
         """Findings, from the front of the file to its end."""
@@ -50,7 +53,9 @@ class SnapshotCheck(PayloadCheck):
     # --- the head -------------------------------------------------------------------------------
 
     def _check(self, size: int) -> Iterator[Finding]:
-        first = self._read(0, min(HEADER.size, size))
+        ahead = HEADER.size if self.options.level is Level.HEADER else _AHEAD_BYTES
+        self._front = self._read(0, min(ahead, size))
+        first = self._front[: HEADER.size]
         try:
             self.header = decode_header(first, state_bytes_max=self.options.state_bytes_max)
         except (LimitError, UnsupportedError) as error:
@@ -62,7 +67,7 @@ class SnapshotCheck(PayloadCheck):
         if self.options.level is Level.HEADER:
             yield from self._check_name(self.header)
             return
-        yield from self._check_copies(size, self.header.geometry)
+        yield from self._check_copies(size, self.header.geometry, self.header)
 
     def _check_from_end(self, size: int, error: FormatError) -> Iterator[Finding]:
         """The first 128 bytes are not a header: perhaps the last 128 are."""
@@ -88,16 +93,19 @@ class SnapshotCheck(PayloadCheck):
             return
         yield from self._check_copies(size, header.geometry)
 
-    def _check_copies(self, size: int, shape: Geometry) -> Iterator[Finding]:
-        """Both copies of the head, the length of the file, then the blocks."""
+    def _check_copies(self, size: int, shape: Geometry, front: Header | None = None) -> Iterator[Finding]:
+        """Both copies of the head, the length of the file, then the blocks. `front`: the header, from the front."""
         assert self.header is not None
         limit = self.options.state_bytes_max
-        head = read_copy(self._read(0, min(size, shape.payload_offset)), shape, limit)
+        known, head_bytes = len(self._front), min(size, shape.payload_offset)
+        rest = self._read(known, head_bytes - known) if known < head_bytes else b""
+        head = read_copy(self._front[:head_bytes] + rest, shape, limit, front)
         mirror: Copy | None = None
         mirror_bytes = b""
         if size >= shape.file_bytes:
             mirror_bytes = self._read(shape.mirror_offset, shape.head_bytes)
-            mirror = read_copy(mirror_as_head(mirror_bytes, shape), shape, limit)
+            repeated = mirror_as_head(mirror_bytes, shape)
+            mirror = head if repeated == head.data else read_copy(repeated, shape, limit)
         self.head = head.head or (mirror.head if mirror is not None else None)
         combined = None
         if self.head is None and mirror is not None:

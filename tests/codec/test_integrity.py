@@ -108,3 +108,25 @@ def _crc_entry(n: int) -> int:
     for _ in range(8):
         n = n >> 1 ^ (0xEDB88320 if n & 1 else 0)
     return n
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 64, 4096, BLOCK_BYTES])
+def test_the_fast_crc_is_zlibs(length):
+    """Red when the optional ISA-L computes another polynomial, or does not go on from a value."""
+    isal_zlib = pytest.importorskip(
+        "isal.isal_zlib", reason="needs ISA-L, which has wheels for x86_64 and aarch64 only"
+    )
+    data = bytes(range(251)) * (length // 251 + 1)
+    for start in (0, 0xDEADBEEF):
+        assert isal_zlib.crc32(data[:length], start) == zlib.crc32(data[:length], start)
+    assert crc32(data[:length]) == zlib.crc32(data[:length])
+
+
+def test_a_table_is_a_sequence():
+    """Red when an index past the end decodes what lies there."""
+    entries = [hash_block(bytes([n]) * BLOCK_BYTES) for n in range(3)]
+    table = decode_table(encode_table(entries), 3)
+    assert len(table) == 3 and table[-1] == entries[2] and table[1:] == entries[1:] and list(table) == entries
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            table[index]

@@ -61,8 +61,8 @@ def test_many_targets_the_worst_decides(run, written: Path, tmp_path: Path) -> N
     damage(written)
     ended = run("emm-verify", missing, written, "--jsonl")
     assert ended.code == 3
-    targets = [json.loads(line) for line in ended.out.splitlines()]
-    assert [target["verdict"] for target in targets] == ["missing", "damaged-repairable"]
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [each["verdict"] for each in lines if each["type"] == "target"] == ["missing", "damaged-repairable"]
     whole = json.loads(run("emm-verify", missing, written, "--json").out)
     assert whole["exit_code"] == 3 and len(whole["targets"]) == 2
 

@@ -18,7 +18,8 @@ from emm.layout import RECORD_HEADER, SEGMENT_HEADER, Origin, RecordType
 from emm.storage.segment_file import SegmentReader
 from emm.testing import FrozenDirectory
 from emm.verify.levels import Level, Options
-from emm.verify.memory import check_file, check_memory
+from emm.verify.memory import check_memory
+from emm.verify.single import check_file
 from emm.verify.verdict import Verdict, verdict_of, worst
 
 FIRST, SECOND = "0000000000000001.wal", "0000000000000002.wal"

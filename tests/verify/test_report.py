@@ -25,7 +25,8 @@ from emm.testing import FrozenDirectory
 from emm.verify import CODES, EXIT_ORDER, Finding, Severity, verify, worst_exit
 from emm.verify.finding import codes_markdown
 from emm.verify.levels import Level, Options
-from emm.verify.memory import check_file, check_memory
+from emm.verify.memory import check_memory
+from emm.verify.single import check_file
 from emm.verify.verdict import Verdict, exit_code, verdict_of, worst
 
 DOC = Path(__file__).parents[2] / "docs" / "findings.md"

@@ -20,7 +20,8 @@ from emm.errors import StorageError
 from emm.layout import BLOCK_BYTES, HEADER, LINEAGE
 from emm.testing import FrozenDirectory
 from emm.verify.levels import Level, Options
-from emm.verify.memory import check_file, check_memory
+from emm.verify.memory import check_memory
+from emm.verify.single import check_file
 from emm.verify.snapshot import FROM_BOTH, FROM_HEAD, FROM_MIRROR
 from emm.verify.verdict import Verdict, verdict_of, worst
 

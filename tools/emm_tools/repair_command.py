@@ -17,7 +17,8 @@ from emm_tools.exits import counted, printable
 from emm_tools.inspect_text import size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_NEEDS_REPAIR = ("out", "dry_run", "allow_loss", "from_report", "against")
+_NEEDS_REPAIR = ("out", "dry_run", "allow_loss", "from_report")
+_NEEDS_CHECK = ("sample", "seed", "max_age", "max_duration", "ledger", "accept", "expect_sha256", "paranoid")
 
 
 def repair_options(command: Command) -> Command:
@@ -25,7 +26,9 @@ def repair_options(command: Command) -> Command:
     options = (
         click.option("--repair", is_flag=True, help="Repair one memory into a new directory; see docs/repair.md."),
         click.option("--out", metavar="PATH", help="Where the repaired memory goes; must not exist, or be empty."),
-        click.option("--against", metavar="PATH", help="A replica of the memory, to take parts from."),
+        click.option(
+            "--against", metavar="PATH", help="A replica: to compare with, or with --repair to take parts from."
+        ),
         click.option("--dry-run", is_flag=True, help="Only show the plan."),
         click.option("--allow-loss", is_flag=True, help="Repair even where something is lost; the plan says what."),
         click.option("--from-report", metavar="FILE", help="What emm-verify --json found, instead of another scan."),
@@ -50,6 +53,9 @@ def run_repair(
         if asked:
             raise click.UsageError(f"--{asked[0].replace('_', '-')} goes with --repair.")
         return None
+    unfit = [name for name in _NEEDS_CHECK if given[name]]
+    if unfit:
+        raise click.UsageError(f"--{unfit[0].replace('_', '-')} does not go with --repair.")
     if len(paths) != 1:
         raise click.UsageError("--repair takes one memory.")
     if as_jsonl:

@@ -27,6 +27,7 @@ from emm.layout import SEGMENT_HEADER, RecordType
 from emm.verify import CODES, Finding, Level, Request, Scrub, workers
 from emm.verify.finding import codes_markdown
 from emm.vfs.local import LocalDirectory
+from spec.vectors.cell import Mlstm
 from tests.verify import test_journal as journal
 from tests.verify.conftest import write_some
 
@@ -237,6 +238,19 @@ def _torn() -> None:
 def _dead() -> None:
     _torn()
     grow()
+
+
+@example("v3-file", "a file of the predecessor", urls=("cell.v3",))
+def _v3() -> None:
+    cell = Mlstm(16)
+    cell.write(np.ones(16, np.float32), np.ones(16, np.float32))
+    Path("cell.v3").write_bytes(cell.bytes())
+
+
+@example("v3-damaged", "a byte of it flipped", urls=("cell.v3",))
+def _v3_damaged() -> None:
+    _v3()
+    flip(Path("cell.v3"), 200)
 
 
 @example("replay-refused", "a first snapshot of another dim, under valid checksums", level=Level.REPLAY)

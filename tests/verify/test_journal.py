@@ -349,14 +349,14 @@ def test_a_foreign_snapshot_mends_nothing(small):
 
 
 class Settling(FrozenDirectory):
-    """A writer is half way through a record, and has finished when the directory is listed the third time."""
+    """A writer is half way through a record, and has finished when the directory is listed the second time."""
 
     listings = 0
     later: bytes
 
     def list(self):
         self.listings += 1
-        if self.listings == 3:
+        if self.listings == 2:
             self._files = {**self._files, FIRST: self.later}
         return super().list()
 

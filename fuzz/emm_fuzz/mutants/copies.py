@@ -11,6 +11,7 @@ import ast
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -141,7 +142,17 @@ class Copy:
                 return {hanging: {"outcome": "failed", "seconds": seconds, "why": "it hangs"}}, set()
         if not report.exists():
             raise RuntimeError((self._scratch / "output.txt").read_text()[-2000:])
-        return json.loads(report.read_text()), {each.name for each in log.iterdir()}
+        found: Report = json.loads(report.read_text())
+        stopped = first and any(each["outcome"] == "failed" for each in found.values())
+        left_out = [each for each in tests or () if each not in found]
+        if left_out and not stopped:
+            text = (self._scratch / "output.txt").read_text()
+            broken = re.search(r"ERROR collecting (\S+)", text)
+            its = [each for each in left_out if broken and each.startswith(f"{broken[1]}::")]
+            if not its:
+                raise RuntimeError(f"not all tests ran:\n{text[-2000:]}")
+            found[its[0]] = {"outcome": "failed", "seconds": 0.0, "why": "its module cannot be imported"}
+        return found, {each.name for each in log.iterdir()}
 
 
 # --- probes ---------------------------------------------------------------------------------------

@@ -81,11 +81,10 @@ SCENES = {
 def test_a_read_that_fails_is_neither_damage_nor_an_end(left: str) -> None:
     tally = failing_calls(scene(*SCENES[left]))
     outcomes = tally.outcomes
-    assert outcomes[f"verify: {Verdict.INDETERMINATE}"] > 40
+    assert outcomes[f"verify: {Verdict.INDETERMINATE}"] >= 20
     assert outcomes["reader: StorageError"] >= 10 and outcomes["writer: StorageError"] >= 10
-    assert (
-        sum(count for name, count in outcomes.items() if "clean" in name) < 15
-    )  # all was read: a size asked, a window
+    clean = sum(count for name, count in outcomes.items() if "clean" in name)  # all was read: a size asked, a window
+    assert clean <= 20 < outcomes.total() / 4
 
 
 @pytest.mark.parametrize("left", SCENES)

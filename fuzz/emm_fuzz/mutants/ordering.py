@@ -16,7 +16,7 @@ from emm_fuzz.mutants.planting import Mutant
 LOCAL: Final = "emm.vfs.local:LocalDirectory"
 SESSION: Final = "emm.storage.session:Session"
 PRUNE: Final = "emm.storage.checkpoint:prune"
-OPEN: Final = "emm.memory.opening:open"
+OPEN: Final = "emm.memory.opening:_open_memory"
 EMM2: Final = "0000000000000002.emm"
 
 ORDER: Final = (
@@ -127,10 +127,8 @@ LOCKS: Final = (
         (
             Patch(
                 OPEN,
-                "return Memory(Session(directory, recovered, lock, state_bytes_max=state_bytes_max))",
-                "memory = Memory(Session(directory, recovered, lock, state_bytes_max=state_bytes_max))\n"
-                "lock.release()\n"
-                "return memory",
+                "return Memory(session)",
+                "memory = Memory(session)\nlock.release()\nreturn memory",
                 when="lock is not None and recovered.unproven and recovered.segment_next > 2",
             ),
         ),

@@ -4,11 +4,12 @@ Purpose: the public face of `emm_engine`. Invariants: it uses public names of `e
 tenant; text is durable before anything is derived from it.
 """
 
-from emm_engine.answer import Answer, Association, Citation, Evidence, IngestReport, Progress, RunStatus
 from emm_engine.archive import Archive
 from emm_engine.documents import Document, Label
 from emm_engine.errors import CatalogError, EmbedderError, ScopeError
 from emm_engine.hierarchy import DOMAINS, Scope
+from emm_engine.reports import IngestReport, Progress, RunStatus
+from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
     debian_changelogs,
     documents_below,

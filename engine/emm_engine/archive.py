@@ -12,20 +12,21 @@ from pathlib import Path
 from types import TracebackType
 
 from emm import ExistsError, InputError, MissingError
-from emm_engine.answer import Answer, IngestReport, RunStatus
-from emm_engine.catalog import Catalog, Run
-from emm_engine.catalog_pairs import PairLedger
-from emm_engine.catalog_schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import Document
-from emm_engine.embeddings import Embedder, EmbedderFolder, Provider
+from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
 from emm_engine.errors import EmbedderError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Scope, shape_of
-from emm_engine.ingest import Ingest, OnProgress
-from emm_engine.matrices import MatrixShelf
-from emm_engine.retrieval import Retrieval
-from emm_engine.vectors import VectorStore
-from emm_engine.vectors_exact import ExactVectors
+from emm_engine.ingest.pipeline import Ingest, OnProgress
+from emm_engine.matrices.shelf import MatrixShelf
+from emm_engine.reports import IngestReport, RunStatus
+from emm_engine.retrieval.answer import Answer
+from emm_engine.retrieval.ask import Retrieval
+from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.store import VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
 FIT_SAMPLE = 12_000  # passages the embedder is fitted on
@@ -193,7 +194,7 @@ class Archive:
 
 def _default_provider() -> Provider:
     """TF-IDF and SVD; imported here, because scikit-learn takes a second that `--help` need not wait."""
-    from emm_engine.embeddings_lsa import LsaProvider
+    from emm_engine.embeddings.lsa import LsaProvider
 
     return LsaProvider()
 

@@ -130,7 +130,7 @@ def life(seed: int, folder: str) -> Tally:
     """One life, in a warm process."""
     root = Path(tempfile.mkdtemp(prefix="emm-engine-", dir=folder))
     try:
-        from emm_engine import embeddings_lsa  # noqa: F401  here, once, and not in every fork
+        from emm_engine.embeddings import lsa  # noqa: F401  here, once, and not in every fork
 
         with Writers() as writers:
             return EngineLife(writers, root, seed).run()

@@ -1,6 +1,6 @@
 """The engine's vector log on the simulated disk: acknowledged vectors survive, torn ones are absent, none is made up.
 
-Purpose: the promises of `emm_engine.vectors_exact` and `emm_engine.files`, attacked as those of a memory are.
+Purpose: the promises of `emm_engine.vectors.exact` and `emm_engine.files`, attacked as those of a memory are.
 Invariants: after any crash every id has the vector that was acknowledged last or one that was started since, or none
 where none was acknowledged; what a writer has seen and gone on from is durable once its own next batch is.
 
@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 
 from emm_engine import files
-from emm_engine.vectors_exact import ExactVectors
+from emm_engine.vectors.exact import ExactVectors
 from emm_fuzz.crash_states import LIGHT, Bounds, Image, image_hash, images
 from emm_fuzz.judge import ViolationError
 from emm_fuzz.places import crash_point

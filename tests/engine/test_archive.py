@@ -20,9 +20,9 @@ import pytest
 
 import emm
 from emm_engine import Answer, Archive, Document, Label, Progress, Scope, ScopeError
-from emm_engine.context import n_tokens
 from emm_engine.documents import FILE_DATE
 from emm_engine.errors import CatalogError
+from emm_engine.retrieval.context import n_tokens
 
 Make = Callable[..., list[Document]]
 RUN = Scope("lab", "code", "debian", "host")

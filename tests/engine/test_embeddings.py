@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from emm_engine import Document, EmbedderError
-from emm_engine.embeddings import EmbedderFolder
-from emm_engine.embeddings_lsa import LsaEmbedder, LsaProvider, analyse, singular
+from emm_engine.embeddings.lsa import LsaEmbedder, LsaProvider, analyse, singular
+from emm_engine.embeddings.provider import EmbedderFolder
 
 Make = Callable[..., list[Document]]
 

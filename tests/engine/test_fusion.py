@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emm_engine.fusion import fuse
+from emm_engine.retrieval.fusion import fuse
 
 SCORES = st.dictionaries(st.integers(0, 30), st.floats(-5, 5, allow_nan=False, width=16), max_size=20)
 

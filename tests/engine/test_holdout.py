@@ -14,8 +14,8 @@ import pytest
 
 import emm
 from emm_engine import Document
-from emm_engine.embeddings_lsa import LsaEmbedder, LsaProvider
-from emm_engine.holdout import Entry, Paired, Score, _winner, entries_of, holdout
+from emm_engine.embeddings.lsa import LsaEmbedder, LsaProvider
+from emm_engine.matrices.holdout import Entry, Paired, Score, _winner, entries_of, holdout
 
 Make = Callable[..., list[Document]]
 

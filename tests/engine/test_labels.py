@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from emm_engine import Label
-from emm_engine.associations import Candidates, decode
-from emm_engine.labels import code, codes, facts, pair_labels, value, weight_of
+from emm_engine.matrices.labels import code, codes, facts, pair_labels, value, weight_of
+from emm_engine.retrieval.associations import Candidates, decode
 
 DIM = 768
 

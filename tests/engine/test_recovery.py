@@ -20,11 +20,12 @@ import pytest
 
 import emm
 from emm_engine import Archive, CatalogError, Document, EmbedderError, Label, Progress, RunStatus, Scope
-from emm_engine.catalog import Catalog
-from emm_engine.catalog_pairs import PairLedger
-from emm_engine.embeddings import EmbedderFolder
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.schema import SCHEMA_VERSION, TABLES, connect
+from emm_engine.catalog.store import Catalog
+from emm_engine.embeddings.provider import EmbedderFolder
 from emm_engine.hierarchy import Shape
-from emm_engine.vectors_exact import ExactVectors
+from emm_engine.vectors.exact import ExactVectors
 
 Make = Callable[..., list[Document]]
 RUN = Scope("lab", "code", "debian", "host")
@@ -132,8 +133,8 @@ def test_killed_anywhere_the_next_ingest_makes_the_same_archive(
 def test_killed_while_the_rank_grows_the_batch_counts_once(
     after: bool, tmp_path: Path, make_documents: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emm_engine.matrices.RIDGE", 2.0**-6)  # saturates early; the child inherits it
-    monkeypatch.setattr("emm_engine.matrices.shape_of", lambda domain: Shape(32, 768))
+    monkeypatch.setattr("emm_engine.matrices.shelf.RIDGE", 2.0**-6)  # saturates early; the child inherits it
+    monkeypatch.setattr("emm_engine.matrices.shelf.shape_of", lambda domain: Shape(32, 768))
     documents = make_documents(N_DOCUMENTS)
     with Archive.create(tmp_path / "direct") as direct:
         rank = direct.ingest(documents, RUN).rank
@@ -290,6 +291,18 @@ def test_an_older_or_exchanged_memory_is_refused(tmp_path: Path, make_documents:
         archive.ask("pump valve pressure", RUN)
 
 
+def test_a_catalog_of_the_first_schema_becomes_one_of_the_newest(tmp_path: Path) -> None:
+    """Red when a migration is skipped, or runs twice where two processes open an old catalog."""
+    path = tmp_path / "catalog.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(TABLES + "PRAGMA user_version = 1;")
+    connection.close()
+    for _ in range(2):
+        opened = connect(path)
+        assert opened.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        opened.close()
+
+
 def test_a_catalog_of_another_schema_is_refused(tmp_path: Path) -> None:
     Archive.create(tmp_path / "a").close()
     connection = sqlite3.connect(tmp_path / "a" / "catalog.sqlite")
@@ -297,7 +310,7 @@ def test_a_catalog_of_another_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(CatalogError) as caught:
         Archive.open(tmp_path / "a")
-    assert (caught.value.expected, caught.value.found) == (1, 99)
+    assert (caught.value.expected, caught.value.found) == (SCHEMA_VERSION, 99)
     (tmp_path / "a" / "catalog.sqlite").write_bytes(b"not a database" * 99)
     with pytest.raises(CatalogError, match="cannot be read"):
         Archive.open(tmp_path / "a")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from emm_engine import Label, debian_changelogs
 from emm_engine.documents import LABELS_MAX
-from emm_engine.sources_changelog import FILE_BYTES_MAX, decode_text, parse_changelog
+from emm_engine.sources.changelog import FILE_BYTES_MAX, decode_text, parse_changelog
 
 ENTRY = """\
 tar (1.34+dfsg-1.2) unstable; urgency=HIGH

@@ -20,7 +20,7 @@ import emm
 from emm_engine import Archive, Label, Scope, documents_below, machine_documents, python_documentation, text_folder
 from emm_engine.documents import FILE_DATE, LABELS_MAX
 from emm_engine.sources import ENTRIES_MIN
-from emm_engine.sources_text import TITLE_CHARS_SHOWN
+from emm_engine.sources.text import TITLE_CHARS_SHOWN
 
 
 def test_front_matter_gives_title_date_and_labels(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emm_engine.vectors_exact import HEADER, ExactVectors
+from emm_engine.vectors.exact import HEADER, ExactVectors
 
 DIM = 8
 NAME = "t:d/p/r"

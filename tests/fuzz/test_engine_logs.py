@@ -30,7 +30,7 @@ BUGS = {
         "for folder in ():",
     ),
     "a record's CRC is not checked": Patch(
-        "emm_engine.vectors_exact:ExactVectors._parse", 'valid = crcs == records["crc"]', "valid = crcs == crcs"
+        "emm_engine.vectors.exact:ExactVectors._parse", 'valid = crcs == records["crc"]', "valid = crcs == crcs"
     ),
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from emm_engine import Archive
-from emm_engine.catalog_pairs import PairLedger
+from emm_engine.catalog.pairs import PairLedger
 from emm_fuzz.engine_checks import check_answer, check_catalog
 from emm_fuzz.engine_kill import life, run
 from emm_fuzz.engine_life import current_notes, ingest_on, parts_of

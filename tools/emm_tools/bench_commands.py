@@ -70,7 +70,7 @@ def heldout(folders: tuple[Path, ...], machine: bool, kind: str | None, as_json:
     """
     try:
         from emm_engine import documents_below, machine_documents
-        from emm_engine.holdout import entries_of, holdout
+        from emm_engine.matrices.holdout import entries_of, holdout
     except ImportError as error:
         raise MissingExtra("engine", error) from error
     if bool(folders) == machine:

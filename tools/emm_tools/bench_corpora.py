@@ -36,7 +36,7 @@ def texts_below(folder: Path) -> Iterator[str]:
 
 def embeddings_below(folder: Path) -> npt.NDArray[np.float32]:
     """(n, 384) unit rows, one for each distinct text that the fitted model knows anything of."""
-    from emm_engine.embeddings_lsa import LsaProvider
+    from emm_engine.embeddings.lsa import LsaProvider
 
     texts = [text for text in dict.fromkeys(texts_below(folder)) if text.strip()]
     if not texts:

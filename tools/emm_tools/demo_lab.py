@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emm_engine import Archive, documents_below, machine_documents
-from emm_engine.holdout import ENTRIES_MIN
+from emm_engine.matrices.holdout import ENTRIES_MIN
 from emm_tools.bench_commands import predictable_kind
 from emm_tools.demo_stage import Stage
 

@@ -18,7 +18,7 @@ import click
 
 import emm
 from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
-from emm_engine.context import shown_date
+from emm_engine.retrieval.context import shown_date
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.inspect_text import table
 

@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from emm_engine.embeddings import Float32Array
+from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import EmbedderError
 from emm_engine.stopwords import STOPWORDS
 

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 import emm
-from emm_engine.answer import IngestReport, Progress
-from emm_engine.catalog import Added, Catalog, Run
-from emm_engine.catalog_pairs import PairLedger
-from emm_engine.catalog_search import CatalogReader
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.search import CatalogReader
+from emm_engine.catalog.store import Added, Catalog, Run
 from emm_engine.documents import Document, Label
-from emm_engine.embeddings import Embedder
-from emm_engine.labels import TERMS_PER_PASSAGE, pair_labels, value
-from emm_engine.vectors import Ids, VectorStore
+from emm_engine.embeddings.provider import Embedder
+from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
+from emm_engine.reports import IngestReport, Progress
+from emm_engine.vectors.store import Ids, VectorStore
 
 DOCUMENTS_PER_TRANSACTION = 1000
 PASSAGES_PER_CHUNK = 2048  # embedded together

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from emm_engine.catalog import Catalog, Run, marks
+from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import Label
 from emm_engine.errors import CatalogError
 

@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from emm import Memory
-from emm_engine.answer import Answer, Association, Citation, Evidence
-from emm_engine.associations import Candidates, decode
-from emm_engine.catalog import Catalog, Run
-from emm_engine.catalog_pairs import PairLedger
-from emm_engine.catalog_search import CatalogReader, match_expression
-from emm_engine.context import build, n_tokens
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.search import CatalogReader, match_expression
+from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import end_of
-from emm_engine.embeddings import Embedder, Float32Array
-from emm_engine.fusion import POOL, Scored, fuse
+from emm_engine.embeddings.provider import Embedder, Float32Array
 from emm_engine.hierarchy import Scope
-from emm_engine.labels import codes
-from emm_engine.matrices import MatrixShelf, recall
-from emm_engine.vectors import VectorStore
+from emm_engine.matrices.labels import codes
+from emm_engine.matrices.shelf import MatrixShelf, recall
+from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
+from emm_engine.retrieval.associations import Candidates, decode
+from emm_engine.retrieval.context import build, n_tokens
+from emm_engine.retrieval.fusion import POOL, Scored, fuse
+from emm_engine.vectors.store import VectorStore
 
 LABEL_SUPPORT_MIN = 2  # a label of one passage is no pattern
 ASSOCIATIONS = 6

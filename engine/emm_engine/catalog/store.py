@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emm import StorageError
-from emm_engine.catalog_schema import connect, create_fulltext, fulltext_table
+from emm_engine.catalog.schema import connect, create_fulltext, fulltext_table
 from emm_engine.chunking import passages
 from emm_engine.documents import Document, Label, embedded_text, text_hash
 from emm_engine.errors import CatalogError

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from emm_engine.answer import Association, Citation, Evidence
+from emm_engine.retrieval.answer import Association, Citation, Evidence
 
 ASSOCIATIONS_SHARE = 0.3  # of the budget, at most; citations may use what associations leave
 EVIDENCE_SHOWN = 3

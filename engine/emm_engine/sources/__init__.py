@@ -12,9 +12,9 @@ from pathlib import Path
 
 from emm import MissingError
 from emm_engine.documents import Document
-from emm_engine.sources_changelog import Problem, debian_changelogs
-from emm_engine.sources_python import python_documentation
-from emm_engine.sources_text import text_folder
+from emm_engine.sources.changelog import Problem, debian_changelogs
+from emm_engine.sources.python import python_documentation
+from emm_engine.sources.text import text_folder
 
 ENTRIES_MIN = 1000  # fewer changelog entries than this on a machine: read Python's documentation instead
 

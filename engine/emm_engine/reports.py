@@ -1,8 +1,7 @@
-"""What ingest and ask return.
+"""What an ingest and a look at the tree return, and how any such value becomes JSON.
 
-Purpose: plain values that print, compare and turn into JSON. Invariants: frozen; a citation's quote is the
-stored text of its span, to the character; JSON holds the same numbers as the values, and nothing that a terminal
-obeys.
+Purpose: plain values that print, compare and turn into JSON. Invariants: frozen; JSON holds the same numbers as the
+values, and nothing that a terminal obeys.
 """
 
 from __future__ import annotations
@@ -63,73 +62,7 @@ class IngestReport:
 
     def to_json(self) -> str:
         rates = {"entries_per_second": self.entries_per_second, "documents_per_second": self.documents_per_second}
-        return _json({**asdict(self), **rates})
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A passage: where it stands, what it says, and why it was chosen."""
-
-    number: int  # [n] in the context block; 0 = not cited there
-    document_id: int
-    passage_id: int
-    source: str
-    title: str
-    date: str
-    start: int
-    end: int
-    quote: str
-    score: float  # relative to the other passages of this answer
-    lexical: float
-    vector: float
-    file_date: bool = False  # the date is the file's own: nothing in it said another
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A document behind an association: its passage that lies nearest to the question."""
-
-    document_id: int
-    passage_id: int
-    source: str
-    title: str
-    date: str
-    start: int
-    end: int
-    score: float  # cosine to the question
-    number: int  # [n] when the passage is also cited, else 0
-    file_date: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Association:
-    """A label the matrix recalls for the question, with its strength and the strongest documents behind it."""
-
-    kind: str
-    name: str
-    strength: float  # estimated share of similar passages that carried the label
-    base: float  # share of all passages that carry it: what no question at all would give
-    n_passages: int  # visible passages that carry the label
-    evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything an answer is made of; `context` is the block for a reader or a language model."""
-
-    question: str
-    scope: str
-    as_of: str | None
-    context: str
-    n_tokens: int  # of the context block, estimated
-    citations: tuple[Citation, ...]
-    associations: tuple[Association, ...]
-    vector_only: tuple[Citation, ...]  # what vectors alone would have answered
-    notes: tuple[str, ...]
-    timings_ms: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return _json(asdict(self))
+        return to_json({**asdict(self), **rates})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +82,6 @@ class RunStatus:
     vectors: int
 
 
-def _json(value: dict[str, Any]) -> str:
+def to_json(value: dict[str, Any]) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

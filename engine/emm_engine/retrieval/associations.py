@@ -18,8 +18,8 @@ from statistics import NormalDist
 import numpy as np
 
 from emm_engine.documents import Label
-from emm_engine.embeddings import Float32Array
-from emm_engine.labels import weight_of
+from emm_engine.embeddings.provider import Float32Array
+from emm_engine.matrices.labels import weight_of
 
 STRENGTH_MIN = 0.02
 FALSE_NAME = 0.01  # probability that chance alone names anything

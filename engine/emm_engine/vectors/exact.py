@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emm_engine.embeddings import Float32Array
+from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import append_durably, make_folder, read_whole, replace_durably, size_of
-from emm_engine.vectors import Ids
+from emm_engine.vectors.store import Ids
 
 MAGIC = b"\x89EMMVEC\n"
 HEADER = struct.Struct("<8sI12x32sI4x")  # magic, dim, fingerprint, CRC-32 of the fields before it

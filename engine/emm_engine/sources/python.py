@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from emm_engine.documents import FILE_DATE, Document, Label, utc_text
-from emm_engine.sources_changelog import Problem
+from emm_engine.sources.changelog import Problem
 
 DOCSTRING_CHARS_MIN = 60
 _SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"})

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import emm
-from emm_engine.catalog import Catalog, Run
-from emm_engine.embeddings import Float32Array
+from emm_engine.catalog.store import Catalog, Run
+from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import RIDGE, shape_of
 

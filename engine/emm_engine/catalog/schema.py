@@ -1,6 +1,6 @@
 """The catalog's tables, once, and the version they carry.
 
-Purpose: one place that creates or refuses a catalog. Invariants: every row that belongs to a tenant says so
+Purpose: one place that creates, migrates or refuses a catalog. Invariants: every row that belongs to a tenant says so
 in a column; ids are never used twice (AUTOINCREMENT), because vectors and citations refer to them; each tenant
 has a full-text table of its own, so no statistic of one tenant's words moves another's ranking.
 """
@@ -11,12 +11,14 @@ import os
 import sqlite3
 from pathlib import Path
 
+from emm_engine.catalog.migrations import MIGRATIONS
 from emm_engine.errors import CatalogError
 from emm_engine.files import sync_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
 LEFTOVER_PREFIX = ".catalog-"  # of a catalog whose maker was killed before it had its name
 
+# Version 1, frozen: what came later is in migrations.py, and a new catalog goes the same way as an old one.
 TABLES = """
 CREATE TABLE meta(
     key TEXT PRIMARY KEY,
@@ -125,7 +127,7 @@ def create_catalog(path: Path) -> None:
     temporary = path.with_name(f"{LEFTOVER_PREFIX}{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        _connect(str(temporary), TABLES + f"PRAGMA user_version = {SCHEMA_VERSION};").close()
+        _connect(str(temporary), TABLES + "PRAGMA user_version = 1;").close()
         os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -155,14 +157,35 @@ def _connect(path: str, script: str, *, read_only: bool = False) -> sqlite3.Conn
         connection.execute("PRAGMA cache_size = -65536")
         if script:
             connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not read_only:
+            _migrate(connection)
+        found = _version(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise CatalogError("the catalog cannot be read", file=path, found=str(error)) from error
-    if found != SCHEMA_VERSION:
+    if found != SCHEMA_VERSION:  # a newer one; or an older one on a medium that cannot be written
         connection.close()
         raise CatalogError("the catalog has another schema", file=path, expected=SCHEMA_VERSION, found=found)
     return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring an older catalog up to date, one version a transaction; another process may be doing the same."""
+    while 1 <= (found := _version(connection)) < SCHEMA_VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == found:
+                for statement in MIGRATIONS[found - 1]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {found + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
 
 
 def fulltext_table(tenant_id: int) -> str:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emm_engine.catalog import Catalog, Run, marks
-from emm_engine.catalog_schema import fulltext_table
+from emm_engine.catalog.schema import fulltext_table
+from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import FILE_DATE, Label, embedded_text, text_hash
 from emm_engine.errors import CatalogError
 from emm_engine.stopwords import STOPWORDS

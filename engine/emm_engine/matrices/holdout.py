@@ -22,8 +22,8 @@ import numpy.typing as npt
 import emm
 from emm import InputError
 from emm_engine.documents import Document, Label
-from emm_engine.embeddings import Float32Array
-from emm_engine.labels import codes
+from emm_engine.embeddings.provider import Float32Array
+from emm_engine.matrices.labels import codes
 
 LEARNT_SHARE = 0.7
 ENTRIES_MAX = 12_000  # more are thinned at an even stride in time
@@ -110,7 +110,7 @@ def entries_of(documents: Iterable[Document], kind: str) -> list[Entry]:
 
 def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> HoldoutReport:
     """Run the test; the matrix lives in a temporary directory (below `folder`, when given)."""
-    from emm_engine.embeddings_lsa import LsaProvider  # here: scikit-learn takes a second that `--help` need not wait
+    from emm_engine.embeddings.lsa import LsaProvider  # here: scikit-learn takes a second that `--help` need not wait
 
     started = time.perf_counter()
     ordered = sorted(set(entries))

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emm_engine.embeddings import Float32Array
+from emm_engine.embeddings.provider import Float32Array
 
 Ids = npt.NDArray[np.int64]
 

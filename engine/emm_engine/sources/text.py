@@ -18,7 +18,7 @@ from pathlib import Path
 
 from emm import InputError
 from emm_engine.documents import FILE_DATE, LABELS_MAX, Document, Label, utc_text
-from emm_engine.sources_changelog import Problem, decode_text, readable
+from emm_engine.sources.changelog import Problem, decode_text, readable
 
 SUFFIXES = frozenset({".txt", ".md", ".markdown", ".rst"})
 FILE_BYTES_MAX = 16 << 20

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 
 from emm_engine.documents import Label
-from emm_engine.embeddings import Float32Array
+from emm_engine.embeddings.provider import Float32Array
 
 WEIGHT_DEFAULT = 1.0
 WEIGHTS = MappingProxyType(

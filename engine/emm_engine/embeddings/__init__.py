@@ -1,0 +1,1 @@
+"""Text to vectors: the provider interface, and the providers behind it."""

@@ -1,0 +1,1 @@
+"""Documents into an archive: text first, then what is derived from it."""

@@ -1,0 +1,1 @@
+"""The memories of an archive, and how labels become values and strengths."""

@@ -1,0 +1,1 @@
+"""Vectors by id in tenant namespaces: the interface, and the stores behind it."""

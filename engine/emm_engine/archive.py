@@ -6,30 +6,35 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from emm import ExistsError, InputError, MissingError
+from emm import EmmError, ExistsError, FencedError, InputError, MissingError
+from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
+from emm_engine.catalog.waiting import WaitingList, is_due
 from emm_engine.documents import Document
-from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
-from emm_engine.errors import EmbedderError
+from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
+from emm_engine.embeddings.choice import EmbedderChoice
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Scope, shape_of
-from emm_engine.ingest.pipeline import Ingest, OnProgress
+from emm_engine.ingest.pipeline import Ingest
 from emm_engine.matrices.shelf import MatrixShelf
-from emm_engine.reports import IngestReport, RunStatus
+from emm_engine.models.domain import DomainModels
+from emm_engine.reembedding.worker import Reembed
+from emm_engine.reports import IngestReport, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
-from emm_engine.vectors.exact import ExactVectors
-from emm_engine.vectors.store import VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
-FIT_SAMPLE = 12_000  # passages the embedder is fitted on
+SWITCHES_MAX = 3  # changes of embedder that one question may run into
 K = 5
 TOKEN_BUDGET = 1500
 QUESTION_CHARS_MAX = 10_000
@@ -38,20 +43,19 @@ QUESTION_CHARS_MAX = 10_000
 class Archive:
     """An open archive. Made by `create` or `open`; a context manager."""
 
-    def __init__(self, path: Path, catalog: Catalog, provider: Provider) -> None:
+    def __init__(self, path: Path, catalog: Catalog, clock: Clock) -> None:
         self.path = path
         self._catalog = catalog
-        self._provider = provider
+        self._clock = clock
         self._shelf = MatrixShelf(path, catalog)
-        self._folder = EmbedderFolder(path / "embedders")
-        self._embedders: dict[str, Embedder] = {}  # by fingerprint
-        self._stores: dict[str, VectorStore] = {}
-        self._retrieval = Retrieval(catalog, self._shelf, self._models)
+        self._models = DomainModels(path, catalog, clock)
+        asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
+        self._retrieval = Retrieval(catalog, self._shelf, asking)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+    def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
         """A new archive in a new or empty folder; `ExistsError` where something is already."""
-        root, provider = Path(path), provider or _default_provider()
+        root = Path(path)
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
@@ -59,15 +63,15 @@ class Archive:
             create_catalog(root / CATALOG_NAME)
         except FileExistsError:
             raise ExistsError("another process has just made an archive here", file=str(path)) from None
-        return cls.open(root, provider)
+        return cls.open(root, clock)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+    def open(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
         """An existing archive; `MissingError` where there is none."""
         root = Path(path)
         if not (root / CATALOG_NAME).is_file():
             raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
-        return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
+        return cls(root, Catalog(root / CATALOG_NAME), clock or SystemClock())
 
     def close(self) -> None:
         self._shelf.close()
@@ -83,15 +87,57 @@ class Archive:
 
     # --- the three things people do --------------------------------------------------------------
 
-    def ingest(self, documents: Iterable[Document], scope: Scope, progress: OnProgress | None = None) -> IngestReport:
+    def ingest(
+        self,
+        documents: Iterable[Document],
+        scope: Scope,
+        progress: OnProgress | None = None,
+        embedder: str | None = None,
+    ) -> IngestReport:
         """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
 
-        Durable when it returns; idempotent by title and text. `FencedError` when another process is writing the
-        run, `CatalogError` when its memory is not the one the catalog describes.
+        Durable when it returns; idempotent by title and text. `embedder` (`lsa`, `minilm`, `ollama:MODEL@URL`,
+        `openai:MODEL@URL`) is remembered for the run's domain; `EmbedderError` where the domain has another. An
+        embedder that does not answer is a notice, and its work waits for `embed`. `FencedError` when another process
+        is writing the run, `CatalogError` when its memory is not the one the catalog describes.
         """
+        choice = EmbedderChoice.parse(embedder) if embedder is not None else None
+        if choice is not None:
+            self._models.require(scope, choice)
         run = self._catalog.ensure_run(scope)
-        with self._shelf.open_writer(run) as memory:
-            return Ingest(self._catalog, run, memory, self._models, progress).run(documents)
+        if choice is not None:
+            self._models.choose(run, choice)
+        models = functools.partial(self._models.of, patience=FOR_INGEST)
+        with Ingest(self._catalog, run, self._shelf, models, self._clock, progress) as ingest:
+            return ingest.run(documents)
+
+    def embed(self, due_only: bool = False, progress: OnProgress | None = None) -> list[IngestReport]:
+        """Work off what waits for an embedder, one report a run that had anything waiting; idempotent.
+
+        `due_only` leaves alone what failed a short while ago, and what was refused; else all of it is tried again. A
+        change of embedder that was stopped goes on; a run that somebody else is writing is left to them.
+        """
+        reports = []
+        for run in self._catalog.all_runs():
+            waiting = WaitingList(self._catalog, run)
+            if not due_only:
+                waiting.forget_refusals()
+            if self._lags(run) and (not due_only or is_due(waiting.wait(), self._clock.now())):
+                with contextlib.suppress(FencedError):
+                    reports.append(self.ingest([], run.scope, progress))
+        for tenant, domain, embedder in changes_under_way(self._catalog):
+            with contextlib.suppress(FencedError):
+                self.reembed(Scope(tenant, domain), embedder, progress)
+        return reports
+
+    def reembed(self, scope: Scope, embedder: str, progress: OnProgress | None = None) -> ReembedReport:
+        """Embed a scope's whole domain anew; the old vectors answer until all of it is done. Goes on where it was."""
+        choice = EmbedderChoice.parse(embedder)
+        return Reembed(self.path, self._catalog, self._shelf, self._models, scope, progress).run(choice)
+
+    def abandon_reembed(self, scope: Scope) -> bool:
+        """Drop a change of embedder that is under way; the old one stays. False when there is none."""
+        return Reembed(self.path, self._catalog, self._shelf, self._models, scope, None).abandon()
 
     def ask(
         self,
@@ -113,7 +159,17 @@ class Archive:
             )
         if k < 1 or token_budget < 1:
             raise InputError("k and token_budget are at least 1", found=(k, token_budget))
-        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+        for _ in range(SWITCHES_MAX):
+            fingerprint = self._models.fingerprint(scope)
+            try:
+                answer = self._retrieval.ask(question, scope, k, token_budget, as_of)
+            except EmmError:
+                if fingerprint == self._models.fingerprint(scope):
+                    raise
+            else:
+                if fingerprint == self._models.fingerprint(scope):
+                    break  # else the domain's embedder was changed while we asked
+        return answer
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
@@ -145,7 +201,8 @@ class Archive:
         progress = PairLedger(self._catalog, run).progress()
         memory = self._shelf.reader(run, progress.lsn)
         shape = shape_of(run.scope.domain)
-        store = self._store(run.scope)
+        store, waiting = self._models.store_of(run), WaitingList(self._catalog, run)
+        wait = waiting.wait()
         return RunStatus(
             scope=str(run.scope),
             documents=documents,
@@ -158,45 +215,21 @@ class Archive:
             dim=memory.dim if memory is not None else shape.dim,
             saturation=float(memory.saturation) if memory is not None else 0.0,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            embedder=EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice().identity,
+            refused=len(waiting.refused()),
+            waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",
         )
 
-    def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
-        """The embedder of a run's domain (fitted on what is stored, the first time) and its vectors."""
-        tenant, domain = run.scope.tenant, run.scope.domain
-        if self._catalog.embedder(tenant, domain) is None:
-            texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
-            fitted = self._provider.fit(texts, shape_of(domain).key_dim)
-            fingerprint = self._folder.save(fitted)
-            self._catalog.set_embedder(
-                run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)
-            )
-        known, store = self._catalog.embedder(tenant, domain), self._store(run.scope)
-        assert known is not None and store is not None
-        provider, fingerprint, _ = known
-        if provider != self._provider.name:
-            raise EmbedderError(
-                f"{tenant}:{domain} was embedded by another provider", expected=provider, found=self._provider.name
-            )
-        if fingerprint not in self._embedders:
-            self._embedders[fingerprint] = self._folder.load(self._provider, fingerprint)
-        return self._embedders[fingerprint], store
-
-    def _store(self, scope: Scope) -> VectorStore | None:
-        """The vectors of a scope's domain; None before it has an embedder."""
-        known = self._catalog.embedder(scope.tenant, scope.domain)
-        if known is None:
-            return None
-        _, fingerprint, dim = known
-        if fingerprint not in self._stores:
-            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
-        return self._stores[fingerprint]
-
-
-def _default_provider() -> Provider:
-    """TF-IDF and SVD; imported here, because scikit-learn takes a second that `--help` need not wait."""
-    from emm_engine.embeddings.lsa import LsaProvider
-
-    return LsaProvider()
+    def _lags(self, run: Run) -> bool:
+        """Whether a run has text that is not in the matrix, or a vector missing."""
+        if PairLedger(self._catalog, run).pending(1):
+            return True
+        store = self._models.store_of(run)
+        if store is None:
+            return False
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
+        missing = set(store.missing(str(run.scope), hashes).tolist())
+        return bool(missing - set(WaitingList(self._catalog, run).refused()))
 
 
 def _is_leftover(path: Path) -> bool:

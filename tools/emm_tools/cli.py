@@ -29,6 +29,8 @@ COMMANDS = {
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
     "tree": ("engine_commands", "tree"),
+    "embed": ("embed_commands", "embed"),
+    "reembed": ("embed_commands", "reembed"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -17,7 +17,17 @@ from pathlib import Path
 import click
 
 import emm
-from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
+from emm_engine import (
+    Answer,
+    Archive,
+    Document,
+    IngestReport,
+    Progress,
+    RunStatus,
+    Scope,
+    documents_below,
+    machine_documents,
+)
 from emm_engine.retrieval.context import shown_date
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.inspect_text import table
@@ -76,6 +86,7 @@ def known_scope(archive: Archive, text: str) -> Scope:
     epilog=examples(
         "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
         "emm ingest labs/archive --machine --scope general/debian/changelogs",
+        "emm ingest labs/archive notes/ --embedder ollama:nomic-embed-text@http://gpu-box:11434",
         "emm ingest labs/archive notes/ --json",
     ),
 )
@@ -83,10 +94,17 @@ def known_scope(archive: Archive, text: str) -> Scope:
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--machine", is_flag=True, help="Read what this machine already holds: changelogs, or Python's own docs.")
 @click.option("--scope", default="general/notes/default", show_default=True, help="[tenant:]domain/project/run.")
+@click.option("--embedder", help="lsa, minilm, ollama:MODEL[@URL] or openai:MODEL[@URL]; remembered for the domain.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def ingest(
-    archive: str, folders: tuple[Path, ...], machine: bool, scope: str, limit: int | None, as_json: bool
+    archive: str,
+    folders: tuple[Path, ...],
+    machine: bool,
+    scope: str,
+    embedder: str | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
 
@@ -113,7 +131,7 @@ def ingest(
     progress = ProgressLine()
     with open_or_create(archive) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(itertools.chain([first], source), place, progress)
+        report = opened.ingest(itertools.chain([first], source), place, progress, embedder)
         progress.end()
         memory = opened.memory_path(place)
     _say_skipped(skipped)
@@ -212,6 +230,14 @@ def _vector_only(answer: Answer) -> Iterator[str]:
         yield "  nothing"
 
 
+def _lagging(runs: Iterable[RunStatus]) -> Iterator[str]:
+    for run in runs:
+        if run.waiting:
+            yield f"{run.scope}: waits for {run.embedder}: {run.waiting}"
+        if run.refused:
+            yield f"{run.scope}: {counted(run.refused, 'passage')} refused by {run.embedder}, found by words alone"
+
+
 @click.command(cls=OneSentence, epilog=examples("emm tree labs/archive", "emm tree labs/archive --json"))
 @click.argument("archive")
 @click.option("--tenant", help="Only this tenant's runs.")
@@ -220,7 +246,7 @@ def tree(archive: str, tenant: str | None, as_json: bool) -> None:
     """List the runs of ARCHIVE: documents, passages, pairs in the matrix and waiting, saturation."""
     with Archive.open(archive) as opened:
         runs = opened.tree(tenant)
-        tell_notices(opened.notices)
+        tell_notices((*opened.notices, *_lagging(runs)))
     if as_json:
         for run in runs:
             click.echo(json.dumps(dataclasses.asdict(run)))

@@ -14,4 +14,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE settings(tenant_id INTEGER NOT NULL REFERENCES tenants, scope TEXT NOT NULL, "
         "key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(tenant_id, scope, key)) WITHOUT ROWID",
     ),
+    (  # 3: which embedder a domain was given, what waits for it and why, and a change of embedder under way
+        "ALTER TABLE embedders ADD COLUMN vectors_folder TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE embedder_choices(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, PRIMARY KEY(tenant_id, domain))",
+        "CREATE TABLE embed_waits(scope_id INTEGER PRIMARY KEY REFERENCES scopes, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, attempts INTEGER NOT NULL, last_error TEXT NOT NULL, last_try TEXT NOT NULL, "
+        "next_try TEXT NOT NULL)",
+        "CREATE TABLE embed_refusals(passage_id INTEGER PRIMARY KEY REFERENCES passages, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, scope_id INTEGER NOT NULL REFERENCES scopes, reason TEXT NOT NULL)",
+        "CREATE INDEX embed_refusals_scope ON embed_refusals(scope_id)",
+        "CREATE TABLE reembeds(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL, n_fitted INTEGER NOT NULL, "
+        "PRIMARY KEY(tenant_id, domain))",
+    ),
 )

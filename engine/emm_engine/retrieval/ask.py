@@ -18,8 +18,10 @@ from emm import Memory
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.search import CatalogReader, match_expression
 from emm_engine.catalog.store import Catalog, Run
+from emm_engine.catalog.waiting import WaitingList
 from emm_engine.documents import end_of
 from emm_engine.embeddings.provider import Embedder, Float32Array
+from emm_engine.errors import EmbedderUnavailable, TextRefused
 from emm_engine.hierarchy import Scope
 from emm_engine.matrices.labels import codes
 from emm_engine.matrices.shelf import MatrixShelf, recall
@@ -61,15 +63,20 @@ class Retrieval:
         if self._catalog.embedder(scope.tenant, scope.domain) is None:
             return self._from_text(question, scope, k, token_budget, as_of, runs, reader, clock)
         embedder, vectors = self._models(runs[0])
-        key = embedder.embed([question])[0]
+        try:
+            key = embedder.embed([question])[0]
+        except (EmbedderUnavailable, TextRefused) as error:
+            return self._from_text(question, scope, k, token_budget, as_of, runs, reader, clock, str(error))
         clock.mark("embed")
-        self._fill(runs, reader, embedder, vectors)
+        n_missing = self._fill(runs, reader, embedder, vectors)
         clock.mark("vectors_ready")
         ranked, nearest = self._rank(question, key, runs, reader, vectors, clock)
         citations = _cite(reader, ranked[:k])
         vector_only = tuple(_cite(reader, nearest[:k]))
         clock.mark("quotes")
         notes = self._notes(reader, runs, key, as_of)
+        if n_missing:
+            notes.append(f"{n_missing} of the passages have no vector and were ranked by their words: run emm embed")
         associations = [] if as_of is not None else self._associate(key, scope, runs, reader, vectors)
         n_pairs = sum(PairLedger(self._catalog, run).progress().absorbed for run in runs)
         if as_of is None and not associations and n_pairs:
@@ -93,19 +100,28 @@ class Retrieval:
         runs: Sequence[Run],
         reader: CatalogReader,
         clock: _Clock,
+        failure: str = "",
     ) -> Answer:
-        """An answer by words alone: an ingest was stopped after it had stored text and before it had an embedder."""
+        """An answer by words alone: there is no embedder yet, or it does not answer now."""
         lexical = reader.lexical_scores(match_expression(question))
         citations = _cite(reader, fuse(list(lexical), lexical, {})[:k])
         context, cited, _ = build(citations, [], token_budget)
-        notes = tuple(self._lag(runs)) or (f"nothing has been ingested under {scope}",)
+        notes = tuple(self._lag(runs))
+        if failure:
+            notes = (f"WORDS ALONE, no vectors and no associations: {failure}", *notes)
+        notes = notes or (f"nothing has been ingested under {scope}",)
         return Answer(question, str(scope), as_of, context, n_tokens(context), cited, (), (), notes, clock.total())
 
     def _lag(self, runs: Sequence[Run]) -> list[str]:
-        """At most one note about text that no matrix has absorbed yet."""
+        """What no matrix has absorbed yet, and why an embedder failed."""
         n_waiting = sum(PairLedger(self._catalog, run).progress().pending for run in runs)
         verb = "passage waits" if n_waiting == 1 else "passages wait"
-        return [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
+        notes = [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
+        waits = [wait for run in runs if (wait := WaitingList(self._catalog, run).wait()) is not None]
+        if waits:
+            latest = max(waits, key=lambda wait: wait.last_try)
+            notes.append(f"embedding failed at {latest.last_try}, next try {latest.next_try}: {latest.last_error}")
+        return notes
 
     def _notes(self, reader: CatalogReader, runs: Sequence[Run], key: Float32Array, as_of: str | None) -> list[str]:
         notes = self._lag(runs)
@@ -118,23 +134,28 @@ class Retrieval:
                 notes.append(f"{undated} documents without a date are left out")
         return notes
 
-    def _fill(self, runs: Sequence[Run], reader: CatalogReader, embedder: Embedder, vectors: VectorStore) -> None:
-        """Make sure every passage of the runs has its vector, embedding what the store lacks."""
+    def _fill(self, runs: Sequence[Run], reader: CatalogReader, embedder: Embedder, vectors: VectorStore) -> int:
+        """Embed what the store lacks, where that takes no time; else how many passages have no vector."""
         version = self._catalog.version()
         if any(self._filled.get(str(run.scope)) != version for run in runs):
             vectors.forget_cached()
             self._filled.clear()
+        n_missing = 0
         for run in runs:
             namespace = str(run.scope)
             if self._filled.get(namespace) != version:
                 hashes = reader.text_hashes(run.scope_id)
                 missing = vectors.missing(namespace, hashes)
+                if len(missing) and not embedder.instant:
+                    n_missing += len(missing)
+                    continue  # looked at again by the next question: they may be made without a word to the catalog
                 if len(missing):
                     texts = self._catalog.texts(run.tenant_id, missing.tolist())
                     digests = np.fromiter((hashes[identity] for identity in texts), np.uint64, len(texts))
                     ids = np.fromiter(texts, np.int64, len(texts))
                     vectors.hold(namespace, ids, embedder.embed(list(texts.values())), digests)
                 self._filled[namespace] = version
+        return n_missing
 
     def _rank(
         self,

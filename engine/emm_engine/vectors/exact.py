@@ -94,6 +94,11 @@ class ExactVectors:
             found[known] = _dots(held.vectors[at[known]], query)
         return found
 
+    def fetch(self, namespace: str, ids: Ids) -> tuple[Ids, Float32Array]:
+        held = self._load(namespace)
+        known = ids[np.isin(ids, held.ids)]
+        return known, np.ascontiguousarray(held.vectors[np.searchsorted(held.ids, known)])
+
     def count(self, namespace: str) -> int:
         return len(self._load(namespace).ids)
 

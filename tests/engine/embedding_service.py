@@ -142,8 +142,8 @@ def serving(service: Service, port: int = 0) -> Iterator[Service]:
 class HandClock:
     """A clock that stands still except when somebody sleeps."""
 
-    def __init__(self) -> None:
-        self.time = 1_700_000_000.0
+    def __init__(self, time: float = 1_700_000_000.0) -> None:
+        self.time = time
         self.slept: list[float] = []
 
     def now(self) -> float:

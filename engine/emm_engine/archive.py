@@ -34,7 +34,7 @@ from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 
 CATALOG_NAME = "catalog.sqlite"
-SWITCHES_MAX = 3  # changes of embedder that one question may run into
+SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
 K = 5
 TOKEN_BUDGET = 1500
 QUESTION_CHARS_MAX = 10_000
@@ -168,8 +168,8 @@ class Archive:
                     raise
             else:
                 if fingerprint == self._models.fingerprint(scope):
-                    break  # else the domain's embedder was changed while we asked
-        return answer
+                    return answer
+        return self._retrieval.ask(question, scope, k, token_budget, as_of)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
@@ -215,7 +215,7 @@ class Archive:
             dim=memory.dim if memory is not None else shape.dim,
             saturation=float(memory.saturation) if memory is not None else 0.0,
             vectors=store.count(str(run.scope)) if store is not None else 0,
-            embedder=EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice().identity,
+            embedder=str(EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice()),
             refused=len(waiting.refused()),
             waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",
         )

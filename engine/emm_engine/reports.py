@@ -85,7 +85,7 @@ class RunStatus:
     dim: int
     saturation: float
     vectors: int
-    embedder: str = ""  # `EmbedderChoice.identity`
+    embedder: str = ""  # with the address of a service
     refused: int = 0  # passages that the embedder will not take
     waiting: str = ""  # why the last try to embed failed, and when the next is due; empty when it did not
 

@@ -67,7 +67,7 @@ def test_an_embedder_is_named_once_and_remembered(tmp_path: Path, service: Servi
         assert len(service.requests) == n_before + 1  # the question and the probe, in one
         assert answer.citations[0].source == "pump/log" and answer.vector_only and answer.associations
         (status,) = archive.tree()
-        assert (status.embedder, status.waiting, status.vectors) == ("ollama:m", "", status.passages)
+        assert (status.embedder, status.waiting, status.vectors) == (named(service), "", status.passages)
         n_before = service.n_texts
         assert archive.ingest(make_documents(61)[60:], RUN).pending == 0
         assert service.n_texts - n_before <= 3 + 1  # only what is new

@@ -302,7 +302,7 @@ def test_a_service_that_fails_leaves_the_old_and_the_change_goes_on(
         service.always = None
         n_before = service.n_texts
         assert archive.embed() == []  # nothing waits, but a change is under way: it is finished
-        assert archive.tree()[0].embedder == "openai:m" and service.n_texts - n_before < N_PASSAGES - 31 + 2
+        assert archive.tree()[0].embedder == name and service.n_texts - n_before < N_PASSAGES - 31 + 2
         assert leftovers(path) == []
 
 

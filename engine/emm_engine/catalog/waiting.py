@@ -18,6 +18,7 @@ from emm_engine.embeddings.backoff import Backoff
 from emm_engine.errors import EmbedderUnavailable
 
 BETWEEN_TRIES = Backoff(base_s=10.0, cap_s=3600.0)
+RETRY_AFTER_S_MAX = 86_400.0  # a service may ask to be left alone for a day
 REASON_CHARS_MAX = 500
 
 
@@ -50,7 +51,7 @@ class WaitingList:
         """Note a try that failed, and when the next is due."""
         known = self.wait()
         attempts = known.attempts + 1 if known is not None else 1
-        pause = max(BETWEEN_TRIES.wait_s(attempts, chance), min(error.retry_after_s, BETWEEN_TRIES.cap_s))
+        pause = max(BETWEEN_TRIES.wait_s(attempts, chance), min(error.retry_after_s, RETRY_AFTER_S_MAX))
         wait = Wait(attempts, str(error)[:REASON_CHARS_MAX], _moment(now), _moment(now + pause))
         with self._catalog.transaction():
             self._catalog.executemany(

@@ -85,6 +85,7 @@ class Reembed:
         with self._alone():
             change = self._ledger.change()
             self._ledger.abandon_change()
+            self._forget_refusals()
             self._tidy(change[1] if change is not None else None)
             return change is not None
 
@@ -98,6 +99,11 @@ class Reembed:
 
     def _runs(self) -> list[Run]:
         return self._catalog.runs(self._domain)
+
+    def _forget_refusals(self) -> None:
+        """What one model would not take, another may."""
+        for run in self._runs():
+            WaitingList(self._catalog, run).forget_refusals()
 
     def _report(
         self, before: Fitted | None, after: Fitted | None, embedded: int, pairs: int, resumed: bool, started: float
@@ -125,8 +131,7 @@ class Reembed:
             known = self._ledger.fitted()
             if known is not None and known.fingerprint == fitted.fingerprint:
                 return None
-            for run in self._runs():
-                WaitingList(self._catalog, run).forget_refusals()
+            self._forget_refusals()
             self._ledger.begin_change(choice, fitted)
             change = self._ledger.change()
             assert change is not None

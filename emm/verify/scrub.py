@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from emm.errors import EmmError, InputError
-from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, VERIFY_STATE_BYTES_MAX
+from emm.layout import VERIFY_STATE_BYTES_MAX
 from emm.verify.coverage import Coverage
 from emm.verify.finding import Finding, finding
 from emm.verify.ledger import Ledger
-from emm.verify.levels import Level, Options
+from emm.verify.levels import CHECKED_SUFFIXES, Level, Options
 from emm.verify.paranoia import other_crc32
 from emm.verify.places import Place, discover
 from emm.verify.sample import Sample, Wanted
@@ -273,7 +273,7 @@ def bytes_below(urls: Sequence[str]) -> int:
                 names = [name]
             else:
                 directory = open_directory(place.url)
-                names = [name for name in directory.list() if name.endswith((SNAPSHOT_SUFFIX, SEGMENT_SUFFIX))]
+                names = [name for name in directory.list() if name.endswith(CHECKED_SUFFIXES)]
             with closing(directory):
                 total += sum(directory.size(name) for name in names)
         except EmmError:

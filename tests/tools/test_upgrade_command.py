@@ -133,6 +133,19 @@ def test_other_commands_take_v3_files(run, cell: Path, pairs, npy: Callable[...,
     assert shown.code == 0 and "C, 20 × 20" in shown.out and shown.out.count("\n") <= 10 and "None" not in shown.out
 
 
+def test_what_was_checked_of_v3_files_is_counted_by_name(run, cell: Path, tmp_path: Path) -> None:
+    """Red when a summary or an overview says that nothing was checked."""
+    one = run("emm-verify", cell)
+    assert one.out.startswith(f"clean: {cell} (1 v3 file, 1.7 KiB read)")
+    (tmp_path / "copy.v3").write_bytes(cell.read_bytes())
+    many = run("emm-verify", tmp_path)
+    assert "checked   2 v3 files\n" in many.out and "nothing" not in many.out
+    assert json.loads(run("emm-verify", tmp_path, "--json").out)["coverage"]["v3_files"] == 2
+    assert "checked     1 v3 file, 1.7 KiB read: clean" in run("emm-inspect", cell).out
+    page = tmp_path / "page.html"
+    assert run("emm-inspect", cell, "--html", page).code == 0 and "1 v3 file checked" in page.read_text("utf-8")
+
+
 def test_the_bench_prints_what_it_measures(run, tmp_path: Path) -> None:
     """Red when a way is left out, the text differs from --json, or a page without marks is written."""
     asked = ["bench", "upgrade", "--shape", "32,8"]

@@ -18,7 +18,7 @@ from importlib import resources
 import emm
 from emm.inspection import Health
 from emm_tools.exits import counted, printable
-from emm_tools.inspect_text import healthy, number, shortened, size, when
+from emm_tools.inspect_text import healthy, looked_at, number, shortened, size, when
 from emm_tools.pictures import PANELS, Sources, gather, svgs
 from emm_tools.version import version
 
@@ -126,15 +126,8 @@ def _facts(found: emm.Inspection) -> str:
 
 
 def _findings(health: Health) -> Iterator[str]:
-    counts = [
-        (health.n_snapshots, "snapshot"),
-        (health.n_blocks, "block"),
-        (health.n_segments, "segment"),
-        (health.n_commits, "commit"),
-    ]
-    looked_at = ", ".join(counted(count, what) for count, what in counts if count) or "nothing"
     yield '<h2 id="health">Health</h2>'
-    yield f"<p>{_text(looked_at)} checked, {_text(size(health.bytes_read))} read: {_text(health.verdict)}.</p>"
+    yield f"<p>{_text(looked_at(health))} checked, {_text(size(health.bytes_read))} read: {_text(health.verdict)}.</p>"
     if health.findings:
         yield "<ul>"
         for finding in health.findings[:FINDINGS_SHOWN]:

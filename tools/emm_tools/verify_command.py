@@ -137,7 +137,9 @@ def verify_command(
     summary: bool | None,
     **given: Any,
 ) -> int:
-    """Check memory directories, single .emm or .wal files, trees of memories, and what patterns and URLs lead to.
+    """Check memory directories, single .emm, .wal or v3 files, trees of them, and what patterns and URLs lead to.
+
+    In a tree, v3 files are those whose names end in .v3.
 
     \b
     Exit code: 0 clean, 3 damaged but fully repairable, 4 damaged with loss,

@@ -239,6 +239,9 @@ def _require_sense(request: Request) -> None:
         raise InputError("a replica is compared by every block", expected="level blocks or deeper", found=found)
     if (request.max_age_s is not None or request.accept) and request.ledger is None:
         raise InputError("an age needs a ledger that remembers it")
+    for seconds in (request.max_age_s, request.max_duration_s):
+        if seconds is not None and not seconds >= 0:
+            raise InputError("a duration is zero or more seconds", found=seconds)
     if request.paranoid:
         other_crc32()
     if request.sha256 is not None:

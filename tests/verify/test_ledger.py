@@ -220,3 +220,40 @@ def test_a_run_that_is_killed_has_remembered_what_it_finished(archive, ledger):
         rows = database.execute("SELECT place, exit_code, lsn FROM places").fetchall()
     assert rows == [(ledger_module.key_of(str(archive / "a")), 0, 5)]
     targets.close()
+
+
+def hurt(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "the table's page":
+        data[4096 + 3 : 4096 + 9] = b"\xff" * 6
+    elif how == "cut":
+        del data[5000:]
+    elif how == "the name of its table":
+        data[data.index(b"tableplacesplaces") + 5] ^= 0x20
+    elif how == "a number that is a text":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE places SET lsn = 'five'")
+        return
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["the table's page", "cut", "the name of its table", "a number that is a text"])
+def test_a_damaged_ledger_is_refused_in_one_sentence_and_left_as_it_is(archive, ledger, how):
+    """Red when a damaged ledger ends in a traceback, or one is begun anew in silence: it would have seen nothing."""
+    run(archive, ledger=ledger)
+    hurt(ledger, how)
+    before = ledger.read_bytes()
+    with pytest.raises(StorageError, match=r"the ledger is damaged \(.+\); move it away") as refused:
+        run(archive, ledger=ledger)
+    assert "\n" not in str(refused.value) and refused.value.exit_code == 6 and ledger.read_bytes() == before
+
+
+def test_any_age_and_any_time_are_taken(archive, ledger):
+    """Red when a number too large for a clock ends in an OverflowError, or NaN passes for an age."""
+    run(archive, ledger=ledger)
+    for age in (1e300, float("inf")):
+        targets, totals = run(archive, ledger=ledger, max_age_s=age, max_duration_s=age)
+        assert targets == [] and totals.recent == 3
+    for asked in ({"max_age_s": float("nan")}, {"max_duration_s": -1.0}):
+        with pytest.raises(InputError):
+            run(archive, ledger=ledger, **asked)

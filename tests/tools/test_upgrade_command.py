@@ -13,6 +13,7 @@ import pytest
 import emm
 from emm.testing.keys import text_like_keys, unit_values
 from emm_tools.bench_pages import marks
+from emm_tools.pictures import gather
 from spec.vectors.cell import Mlstm, patched
 
 DIM, N = 20, 8
@@ -144,6 +145,24 @@ def test_what_was_checked_of_v3_files_is_counted_by_name(run, cell: Path, tmp_pa
     assert "checked     1 v3 file, 1.7 KiB read: clean" in run("emm-inspect", cell).out
     page = tmp_path / "page.html"
     assert run("emm-inspect", cell, "--html", page).code == 0 and "1 v3 file checked" in page.read_text("utf-8")
+
+
+def test_pictures_of_a_v3_file_say_what_it_has_not(run, cell: Path, tmp_path: Path) -> None:
+    """matplotlib warned of a legend without artists, and the page spoke of commit None. Red when either is back, or M
+    of a v3 file is not drawn."""
+    page, picture = tmp_path / "page.html", tmp_path / "sheet.svg"
+    ended = run("emm-inspect", cell, "--html", page, "--picture", picture)
+    assert (ended.code, ended.err) == (0, "")
+    assert "None" not in page.read_text("utf-8") and picture.stat().st_size > 1000
+    sources = gather(str(cell), emm.inspect(cell, state=True))
+    assert sources.spectrum is not None and sources.heat is not None and sources.heat.n_rows == DIM
+
+
+@pytest.mark.parametrize("view", ["journal", "generations", "header", "blocks", "spectrum"])
+def test_a_view_that_a_v3_file_has_not_is_refused(run, cell: Path, view: str) -> None:
+    """Red when `journal` or `generations` of a v3 file shows an empty list, as if the file had one."""
+    ended = run("emm-inspect", cell, view)
+    assert (ended.code, ended.out) == (5, "") and "no view but the overview" in ended.sentence()
 
 
 def test_the_bench_prints_what_it_measures(run, tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def _spectrum(found: emm.Inspection) -> str:
     state = found.state
     assert state is not None
     if state.effective_rank is None:
-        return f"{shortened(state.spectrum_problem or 'not computed', FINDING_SHOWN)} here (more: the view spectrum)"
+        more = "" if found.kind == "v3 file" else " (more: the view spectrum)"
+        return f"{shortened(state.spectrum_problem or 'not computed', FINDING_SHOWN)} here{more}"
     top = state.spectrum[0] if state.spectrum else 0.0
     share = f" ({state.utilisation:.0%} utilised)" if state.utilisation is not None else ""
     return f"largest singular value {top:.4g}, effective rank {state.effective_rank:.1f} of {state.rank}{share}"

@@ -18,6 +18,7 @@ import numpy as np
 import emm
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.pairs_input import GATES, Batch, from_files, from_lines, json_number
+from emm_tools.whole_file import whole_file
 
 BATCH_PAIRS = 1024
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +183,7 @@ def recall(path: str, keys: Path | None, output: Path | None) -> None:
                 click.echo(json.dumps({"value": [json_number(number) for number in row]}))
         if output is not None:
             shape = (0, memory.dim)
-            with output.open("wb") as file:
+            with whole_file(output) as file:
                 np.save(file, np.concatenate(kept) if kept else np.zeros(shape, np.float32))
 
 

@@ -134,6 +134,27 @@ def test_other_commands_take_v3_files(run, cell: Path, pairs, npy: Callable[...,
     assert shown.code == 0 and "C, 20 × 20" in shown.out and shown.out.count("\n") <= 10 and "None" not in shown.out
 
 
+@pytest.mark.parametrize("command", ["write", "unlearn", "forget"])
+def test_a_memory_is_published_beside_the_file_only_for_something_to_do(
+    run, cell: Path, npy: Callable[..., Path], command: str
+) -> None:
+    """Red when a command that is given nothing, or what cannot fit, leaves a v4 memory beside the v3 file."""
+    before = cell.read_bytes()
+    values = [] if command == "forget" else ["--values", npy("values", np.ones((1, DIM), np.float32))]
+    for given, code in ((b"", 0), (b"\n\n", 0), (b'{"key": [1]}\n', 2), (b"not JSON\n", 2)):
+        ended = run("emm", command, cell, stdin=given)
+        assert (ended.code, ended.out) == (code, "") and os.listdir(cell.parent).count("cell.v3.v4") == 0
+    assert run("emm", command, cell, "--keys", npy("narrow", np.ones((1, 5), np.float32)), *values).code == 2
+    assert not Path(f"{cell}.v4").exists() and cell.read_bytes() == before
+
+
+def test_lines_after_the_first_batch_are_written_too(run, cell: Path) -> None:
+    """Red when the look at what there is to do swallows a batch, or counts it twice."""
+    line = json.dumps({"key": [1.0] * DIM}).encode() + b"\n"
+    ended = run("emm", "forget", cell, "--batch", 2, stdin=5 * line)
+    assert [json.loads(each)["pairs"] for each in ended.out.splitlines()] == [2, 2, 1] and Path(f"{cell}.v4").is_dir()
+
+
 def test_what_was_checked_of_v3_files_is_counted_by_name(run, cell: Path, tmp_path: Path) -> None:
     """Red when a summary or an overview says that nothing was checked."""
     one = run("emm-verify", cell)

@@ -241,7 +241,7 @@ def test_a_missing_extra_is_told_when_it_is_needed() -> None:
 
 
 def test_the_page_of_exit_codes_names_errors_as_a_program_finds_them() -> None:
-    """Red when the page names an error that `emm` has not, or gives it another code; or an error of `emm` is left out."""
+    """Red when the page names an error that `emm` has not, or gives it another code, or leaves one out."""
     named: dict[str, int] = {}
     for row in re.findall(
         r"^\| (\d+) \|.*\|(.*)\|$", (ROOT / "docs" / "exit-codes.md").read_text("utf-8"), re.MULTILINE

@@ -235,6 +235,11 @@ class Ledger:
                     if not is_excused(place):
                         yield _as_named(root, key, place), Known(uuid, lsn, chain)
 
+    def no_memory(self, url: str) -> None:
+        """A place was found, and what lies there is no memory: one that was seen there is gone."""
+        with self._told():
+            self._db.execute("DELETE FROM found WHERE place = ?", (key_of(url),))
+
     def forget(self, url: str) -> None:
         """Remember nothing of a place."""
         with self._told():

@@ -155,6 +155,14 @@ def test_lines_after_the_first_batch_are_written_too(run, cell: Path) -> None:
     assert [json.loads(each)["pairs"] for each in ended.out.splitlines()] == [2, 2, 1] and Path(f"{cell}.v4").is_dir()
 
 
+def test_quiet_says_nothing_of_a_whole_v3_file(run, cell: Path) -> None:
+    """Red when a nightly check mails that a file is whole."""
+    assert run("emm-verify", "-q", cell.parent).out == ""
+    assert run("emm-verify", "-q", cell, "--against", cell).out == ""
+    cell.write_bytes(cell.read_bytes() + b"x")
+    assert "v3-damaged" in run("emm-verify", "-q", cell.parent).out
+
+
 def test_what_was_checked_of_v3_files_is_counted_by_name(run, cell: Path, tmp_path: Path) -> None:
     """Red when a summary or an overview says that nothing was checked."""
     one = run("emm-verify", cell)

@@ -257,3 +257,31 @@ def test_any_age_and_any_time_are_taken(archive, ledger):
     for asked in ({"max_age_s": float("nan")}, {"max_duration_s": -1.0}):
         with pytest.raises(InputError):
             run(archive, ledger=ledger, **asked)
+
+
+def test_directories_of_loose_files_are_remembered_once_all_of_them_are_through(tmp_path, small, ledger):
+    """Red when v3 files and copies are read again at every run, or one clean file makes its damaged neighbour young."""
+    put(tmp_path / "old", {f"{name}.emm": small["0000000000000003.emm"] for name in "ab"})
+    assert len(run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[0]) == 2
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].recent == 1
+    (tmp_path / "old" / "a.emm").write_bytes(flipped(small["0000000000000003.emm"], 5000, 5005))
+    for _ in range(2):  # a first, b after it
+        targets, totals = run(tmp_path / "old", ledger=ledger, max_age_s=0)
+        assert len(targets) == 2 and totals.exit_code == 4
+    assert len(run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[0]) == 2
+    (tmp_path / "old" / "a.emm").write_bytes(small["0000000000000003.emm"])
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].exit_code == 0
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].recent == 1
+
+
+def test_a_memory_that_is_gone_is_missed_though_a_file_is_left(archive, ledger, small):
+    """Red when a loose copy in its directory stands for the memory."""
+    run(archive, ledger=ledger)
+    for name in small:
+        (archive / "b" / name).unlink()
+    (archive / "b" / "copy.emm").write_bytes(small["0000000000000003.emm"])
+    for _ in range(2):
+        targets, totals = run(archive, ledger=ledger)
+        assert codes(targets) == ["memory-gone"] and totals.exit_code == 10
+    run(archive, ledger=ledger, accept=True)
+    assert run(archive, ledger=ledger)[1].exit_code == 0

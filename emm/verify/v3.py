@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from emm.errors import FormatError, LimitError, NotEmmError, StorageError, UnsupportedError
-from emm.v3.codec import decode_v3, decode_v3_header, v3_crc32
+from emm.v3.codec import decode_v3, decode_v3_header, is_v3, v3_crc32
 from emm.v3.file import read_v3_bytes
 from emm.v3.layout import V3_HEADER
 from emm.verify.coverage import Coverage
@@ -30,8 +30,8 @@ def check_v3(directory: Directory, name: str, options: Options, coverage: Covera
         size = directory.size(name)
         coverage.v3_files += 1
         coverage.bytes_total += size
-        if options.level is Level.HEADER:
-            start = directory.read_at(name, 0, min(size, V3_HEADER.size))
+        start = directory.read_at(name, 0, min(size, V3_HEADER.size))
+        if options.level is Level.HEADER or not is_v3(start):  # however long: eight bytes tell what is none
             _count(len(start), file, options, coverage)
             decode_v3_header(start, size, state_bytes_max=limit)
             yield finding("v3-file", BY_HEADER, file=file)

@@ -122,6 +122,14 @@ def test_what_is_called_v3_and_is_not_says_so(tmp_path: Path) -> None:
     assert [each.kind for each in emm.verify(snapshot).targets] == ["snapshot"]
 
 
+def test_a_large_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    """Red when what is only called .v3 is read whole, or called a v3 file that is too large."""
+    with (tmp_path / "film.v3").open("wb") as file:
+        file.truncate(3 << 30)
+    report = emm.verify(tmp_path)
+    assert [each.code for each in report.findings] == ["not-emm"] and report.coverage.bytes_read == 64
+
+
 def test_bytes_of_a_damaged_file_count_as_read(lab: Lab) -> None:
     """Red when a file that was read whole and is damaged counts as nothing read."""
     damage(lab.path, 200)

@@ -118,3 +118,35 @@ class Scope:
         """The memory directory relative to the archive; a project's or domain's own lies in `_rollup`."""
         parts = [part for part in (self.domain, self.project, self.run) if part is not None]
         return PurePosixPath("memories", self.tenant, *parts, *([] if self.is_run else [ROLLUP]))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tenant:
+    """A whole tenant, written `name:`."""
+
+    tenant: str
+
+    def __post_init__(self) -> None:
+        Scope(self.tenant)  # the same rule for its name
+
+    def __str__(self) -> str:
+        return f"{self.tenant}:"
+
+    def contains(self, other: Scope) -> bool:
+        """Whether `other` is this tenant's."""
+        return self.tenant == other.tenant
+
+
+Place = Scope | Tenant
+
+
+def parse_place(text: str) -> Place:
+    """A scope, or a tenant written as `name:`."""
+    return Tenant(text[:-1]) if text.endswith(":") else Scope.parse(text)
+
+
+def chain_of(place: Place) -> tuple[Place, ...]:
+    """The place and what is above it, nearest first: run, project, domain, tenant."""
+    if isinstance(place, Tenant):
+        return (place,)
+    return (place, *place.ancestors(), Tenant(place.tenant))

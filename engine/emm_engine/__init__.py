@@ -8,7 +8,7 @@ from emm_engine.archive import Archive
 from emm_engine.documents import Document, Label
 from emm_engine.errors import CatalogError, EmbedderError, EmbedderUnavailable, ScopeError
 from emm_engine.hierarchy import DOMAINS, Scope
-from emm_engine.reports import IngestReport, Progress, ReembedReport, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, Progress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
     debian_changelogs,
@@ -31,6 +31,7 @@ __all__ = [
     "Evidence",
     "IngestReport",
     "Label",
+    "LevelStatus",
     "Progress",
     "ReembedReport",
     "RunStatus",

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from emm import EmmError, ExistsError, FencedError, InputError, MissingError
+from emm_engine.catalog.closures import Closures
+from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
@@ -23,15 +26,24 @@ from emm_engine.catalog.waiting import WaitingList, is_due
 from emm_engine.documents import Document
 from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
 from emm_engine.embeddings.choice import EmbedderChoice
+from emm_engine.embeddings.provider import Float32Array
+from emm_engine.errors import EmbedderUnavailable, ScopeError
 from emm_engine.files import make_folder
-from emm_engine.hierarchy import Scope, shape_of
+from emm_engine.hierarchy import Place, Scope
 from emm_engine.ingest.pipeline import Ingest
+from emm_engine.matrices.consult import Consulting
+from emm_engine.matrices.growth import Growth
+from emm_engine.matrices.rollup import RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.domain import DomainModels
+from emm_engine.models.keys import KeyMaker
 from emm_engine.reembedding.worker import Reembed
-from emm_engine.reports import IngestReport, OnProgress, ReembedReport, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
+from emm_engine.settings import Settings
+from emm_engine.upkeep import closing
+from emm_engine.upkeep.tree import Tree, hint_of
 
 CATALOG_NAME = "catalog.sqlite"
 SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
@@ -47,10 +59,16 @@ class Archive:
         self.path = path
         self._catalog = catalog
         self._clock = clock
+        self.settings = Settings(catalog)
+        self.domains = Domains(catalog)
+        self._closures = Closures(catalog)
         self._shelf = MatrixShelf(path, catalog)
         self._models = DomainModels(path, catalog, clock)
+        self._growth = Growth(catalog, self._keys_of)
+        self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
+        self._consulting = Consulting(catalog, self._shelf)
         asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
-        self._retrieval = Retrieval(catalog, self._shelf, asking)
+        self._retrieval = Retrieval(catalog, self._consulting, asking)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
@@ -99,17 +117,20 @@ class Archive:
         Durable when it returns; idempotent by title and text. `embedder` (`lsa`, `minilm`, `ollama:MODEL@URL`,
         `openai:MODEL@URL`) is remembered for the run's domain; `EmbedderError` where the domain has another. An
         embedder that does not answer is a notice, and its work waits for `embed`. `FencedError` when another process
-        is writing the run, `CatalogError` when its memory is not the one the catalog describes.
+        is writing the run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the
+        run is closed. Refreshes the roll-ups above the run where that takes about a second at most.
         """
+        self._closures.require_open(scope.require_run())
         choice = EmbedderChoice.parse(embedder) if embedder is not None else None
         if choice is not None:
             self._models.require(scope, choice)
         run = self._catalog.ensure_run(scope)
         if choice is not None:
             self._models.choose(run, choice)
-        models = functools.partial(self._models.of, patience=FOR_INGEST)
-        with Ingest(self._catalog, run, self._shelf, models, self._clock, progress) as ingest:
-            return ingest.run(documents)
+        with self._ingesting(run, progress) as ingest:
+            self._closures.require_open(scope)  # again, for now nobody closes it behind our back
+            report = self._ingest(ingest, run, documents)
+        return self._rolled_up(run, report)
 
     def embed(self, due_only: bool = False, progress: OnProgress | None = None) -> list[IngestReport]:
         """Work off what waits for an embedder, one report a run that had anything waiting; idempotent.
@@ -124,7 +145,9 @@ class Archive:
                 waiting.forget_refusals()
             if self._lags(run) and (not due_only or is_due(waiting.wait(), self._clock.now())):
                 with contextlib.suppress(FencedError):
-                    reports.append(self.ingest([], run.scope, progress))
+                    with self._ingesting(run, progress) as ingest:
+                        report = self._ingest(ingest, run, ())
+                    reports.append(self._rolled_up(run, report))
         for tenant, domain, embedder in changes_under_way(self._catalog):
             with contextlib.suppress(FencedError):
                 self.reembed(Scope(tenant, domain), embedder, progress)
@@ -133,7 +156,10 @@ class Archive:
     def reembed(self, scope: Scope, embedder: str, progress: OnProgress | None = None) -> ReembedReport:
         """Embed a scope's whole domain anew; the old vectors answer until all of it is done. Goes on where it was."""
         choice = EmbedderChoice.parse(embedder)
-        return Reembed(self.path, self._catalog, self._shelf, self._models, scope, progress).run(choice)
+        report = Reembed(self.path, self._catalog, self._shelf, self._models, scope, progress).run(choice)
+        for run in self._catalog.runs(Scope(scope.tenant, scope.domain)):
+            self._rolling_up.refresh_above(run.scope)
+        return report
 
     def abandon_reembed(self, scope: Scope) -> bool:
         """Drop a change of embedder that is under way; the old one stays. False when there is none."""
@@ -176,6 +202,36 @@ class Archive:
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
 
+    def levels(self, tenant: str | None = None) -> list[LevelStatus | RunStatus]:
+        """The tree with its tenants, domains and projects, each before what is below it."""
+        return list(Tree(self._catalog, self._shelf, self._consulting).lines(self.tree(tenant)))
+
+    # --- what a keeper does to scopes ------------------------------------------------------------
+
+    def rollup(self, scope: Scope | None = None) -> list[RollupReport]:
+        """Bring the roll-ups of a project or domain (None: of every domain) up to date, projects first.
+
+        `MissingError` where there is no run below; `ScopeError` for a run, which has no roll-up.
+        """
+        if scope is not None and scope.is_run:
+            raise ScopeError("a run has no roll-up", expected="a project or a domain", found=str(scope))
+        domains = sorted({Scope(run.tenant, run.domain) for run in self.scopes()})
+        if scope is not None:
+            closing.runs_of(self._catalog, scope)
+            domains = [scope]
+        return [report for each in domains for report in self._rolling_up.refresh(each)]
+
+    def close_scope(self, place: Place) -> bool:
+        """No more documents at or below a scope; what an interrupted ingest left there is finished first.
+
+        False when it was closed already; `FencedError`, and nothing closed, while an ingest is at work there.
+        """
+        return closing.close(self._catalog, place, self._finish)
+
+    def reopen_scope(self, place: Place) -> bool:
+        """Take documents again; False when the scope was open. `ScopeError` while a scope above it is closed."""
+        return closing.reopen(self._catalog, place)
+
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
@@ -191,6 +247,46 @@ class Archive:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _ingesting(self, run: Run, progress: OnProgress | None) -> Ingest:
+        models = functools.partial(self._models.of, patience=FOR_INGEST)
+        return Ingest(self._catalog, run, self._shelf, models, self._clock, progress)
+
+    def _ingest(self, ingest: Ingest, run: Run, documents: Iterable[Document]) -> IngestReport:
+        """Ingest, and a larger rank where the matrix has become too full."""
+        report = ingest.run(documents)
+        memory = ingest.memory
+        try:
+            grown = self._growth.grow_if_saturated(run, memory)
+        except EmbedderUnavailable as error:
+            grown = [f"{run.scope} keeps its rank of {memory.rank}: {error}"]
+        if not grown:
+            return report
+        saturation = float(memory.saturation)
+        return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
+
+    def _rolled_up(self, run: Run, report: IngestReport) -> IngestReport:
+        behind = [each for each in self._rolling_up.refresh_above(run.scope) if each.outcome == "behind"]
+        notices = [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
+        return replace(report, notices=(*report.notices, *notices))
+
+    def _finish(self, run: Run) -> None:
+        """End what an interrupted ingest left, once nobody else writes the run."""
+        with self._ingesting(run, None) as ingest:
+            ledger = PairLedger(self._catalog, run)
+            ledger.reconcile(ingest.memory.write_count, ingest.memory.lsn)
+            progress = ledger.progress()
+            if progress.pending or progress.stale:
+                self._ingest(ingest, run, ())
+
+    def _keys_of(self, run: Run, passage_ids: Sequence[int]) -> Float32Array:
+        """(n, key_dim): the keys that these passages were written with."""
+        embedder, vectors = self._models.of(run, FOR_INGEST)
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
+        found, keys = KeyMaker(self._catalog, run, embedder, vectors).keys(passage_ids, hashes)
+        if len(found) != len(passage_ids):
+            raise EmbedderUnavailable(f"{len(passage_ids) - len(found)} pairs have no vector any more")
+        return keys
+
     def _status(self, run: Run) -> RunStatus:
         documents, passages = self._catalog.query(
             "SELECT (SELECT count(*) FROM documents WHERE scope_id = ? AND superseded = 0), "
@@ -200,7 +296,8 @@ class Archive:
         )[0]
         progress = PairLedger(self._catalog, run).progress()
         memory = self._shelf.reader(run, progress.lsn)
-        shape = shape_of(run.scope.domain)
+        shape = self.domains.shape_of(run.scope.domain)
+        saturation = float(memory.saturation) if memory is not None else 0.0
         store, waiting = self._models.store_of(run), WaitingList(self._catalog, run)
         wait = waiting.wait()
         return RunStatus(
@@ -213,8 +310,10 @@ class Archive:
             lsn=progress.lsn,
             rank=memory.rank if memory is not None else shape.rank,
             dim=memory.dim if memory is not None else shape.dim,
-            saturation=float(memory.saturation) if memory is not None else 0.0,
+            saturation=saturation,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            closed=self._closures.closed_by(run.scope) is not None,
+            hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
             embedder=str(EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice()),
             refused=len(waiting.refused()),
             waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",

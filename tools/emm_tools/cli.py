@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
-    "tree": ("engine_commands", "tree"),
+    **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),
     "reembed": ("embed_commands", "reembed"),
     "bench": ("bench_commands", "bench"),

@@ -75,7 +75,16 @@ class PairLedger:
         """The pairs that the matrix holds and keeps, oldest first."""
         rows = self._catalog.query(
             "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
-            "AND superseded = 0 ORDER BY passage_id",
+            "AND superseded = 0 ORDER BY written_by, passage_id",
+            (self._run.scope_id,),
+        )
+        return [row[0] for row in rows]
+
+    def absorbed(self) -> list[int]:
+        """The pairs that are in the matrix, in the order they were written."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
+            "ORDER BY written_by, passage_id",
             (self._run.scope_id,),
         )
         return [row[0] for row in rows]

@@ -64,7 +64,7 @@ class Ingest:
         self._namespace = str(run.scope)
         self._phase_seconds: dict[str, float] = {}
         self._n_pairs = self._n_unlearned = 0
-        self._memory = shelf.open_writer(run)
+        self.memory = shelf.open_writer(run)
 
     def __enter__(self) -> Ingest:
         return self
@@ -72,12 +72,12 @@ class Ingest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._memory.close()
+        self.memory.close()
 
     def run(self, documents: Iterable[Document]) -> IngestReport:
         """Do it all; what was stored before an exception stays stored."""
         started = time.perf_counter()
-        resumed = self._ledger.reconcile(self._memory.write_count, self._memory.lsn)
+        resumed = self._ledger.reconcile(self.memory.write_count, self.memory.lsn)
         n_read, added = self._store(documents)
         notices: list[str] = []
         if self._has_passages():
@@ -92,7 +92,7 @@ class Ingest:
             else:
                 self._waiting.succeeded()
             if self._n_pairs or self._n_unlearned:
-                self._memory.checkpoint()
+                self.memory.checkpoint()
         return IngestReport(
             scope=self._namespace,
             entries_read=n_read,
@@ -106,12 +106,12 @@ class Ingest:
             pending=self._ledger.progress().pending,
             refused=len(self._waiting.refused()),
             resumed=resumed,
-            lsn=self._memory.lsn,
-            rank=self._memory.rank,
-            saturation=float(self._memory.saturation),
+            lsn=self.memory.lsn,
+            rank=self.memory.rank,
+            saturation=float(self.memory.saturation),
             seconds=time.perf_counter() - started,
             phase_seconds=self._phase_seconds,
-            notices=(*notices, *self._memory.notices, *self._outgrown(), *self._refused()),
+            notices=(*notices, *self.memory.notices, *self._outgrown(), *self._refused()),
         )
 
     def _derive(self) -> None:
@@ -119,8 +119,8 @@ class Ingest:
         phase = time.perf_counter()
         embedder, vectors = self._models(self._run)
         vectors.forget_cached()  # what a question held in memory alone is not in the log
-        if self._memory.key_dim != embedder.dim:  # made before anybody knew how wide the vectors are
-            self._memory = self._shelf.remade(self._run, self._memory, embedder.dim)
+        if self.memory.key_dim != embedder.dim:  # made before anybody knew how wide the vectors are
+            self.memory = self._shelf.remade(self._run, self.memory, embedder.dim)
         self._tell("fitting", 1, 1, phase)
         phase = time.perf_counter()
         try:
@@ -203,9 +203,9 @@ class Ingest:
         keys: np.typing.NDArray[np.float32],
         labels: dict[int, list[tuple[Label, float]]],
     ) -> None:
-        values = np.stack([value(labels[identity], self._memory.dim) for identity in ids])
-        batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self._memory.write_count)
-        self._ledger.settle(batch, self._memory.write(np.ascontiguousarray(keys), values))
+        values = np.stack([value(labels[identity], self.memory.dim) for identity in ids])
+        batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self.memory.write_count)
+        self._ledger.settle(batch, self.memory.write(np.ascontiguousarray(keys), values))
         self._n_pairs += len(ids)
 
     def _unlearn_stale(self, keys: KeyMaker) -> None:
@@ -214,7 +214,7 @@ class Ingest:
         while chunk := self._ledger.stale(PAIRS_PER_BATCH):
             ids, rows = keys.keys(chunk, hashes)
             kept = self._ledger.kept(ids)
-            values = np.stack([value(kept[identity], self._memory.dim) for identity in ids])
-            batch = self._ledger.intend_unlearn(ids, self._memory.write_count)
-            self._ledger.settle(batch, self._memory.unlearn(rows, values, rank=self._memory.rank))  # the ledger vouches
+            values = np.stack([value(kept[identity], self.memory.dim) for identity in ids])
+            batch = self._ledger.intend_unlearn(ids, self.memory.write_count)
+            self._ledger.settle(batch, self.memory.unlearn(rows, values, rank=self.memory.rank))  # the ledger vouches
             self._n_unlearned += len(ids)

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import emm
+from emm_engine.catalog.domains import Domains
+from emm_engine.catalog.rollups import Rollups
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
-from emm_engine.hierarchy import RIDGE, shape_of
+from emm_engine.hierarchy import RIDGE, Scope
 from emm_engine.matrices import exchange
 
 
@@ -27,7 +29,9 @@ class MatrixShelf:
     def __init__(self, root: Path, catalog: Catalog) -> None:
         self._root = root
         self._catalog = catalog
+        self._domains = Domains(catalog)
         self._readers: dict[int, emm.Memory] = {}
+        self._rollups: dict[Scope, emm.Memory] = {}
         self.notices: dict[str, None] = {}  # of the memories opened for reading, each once
 
     def path(self, run: Run) -> Path:
@@ -37,8 +41,7 @@ class MatrixShelf:
         """The run's memory for writing, made when new; `FencedError` when another writer holds it."""
         self.release(run)
         run = self._catalog.runs(run.scope)[0]
-        if run.memory_uuid is not None:
-            exchange.finish(self.path(run), run.memory_uuid)
+        self.settle(run)
         memory = self._open_or_create(run)
         try:
             current = self._catalog.runs(run.scope)[0]  # now under the lock: nobody else binds it
@@ -61,21 +64,24 @@ class MatrixShelf:
         return memory
 
     def _open_or_create(self, run: Run) -> emm.Memory:
-        path, shape = str(self.path(run)), shape_of(run.scope.domain)
+        path, shape = str(self.path(run)), self._domains.shape_of(run.scope.domain)
         with contextlib.suppress(emm.MissingError):
             return emm.open(path, mode="a")
         if run.memory_uuid is not None:
             raise CatalogError(f"the memory of {run.scope} is missing", file=path, expected=run.memory_uuid)
         known = self._catalog.embedder(run.scope.tenant, run.scope.domain)
         key_dim = known[2] if known is not None else shape.key_dim
+        rank = max(shape.rank, Rollups(self._catalog).rank_above(run.scope))  # so that it merges with its siblings
         with contextlib.suppress(emm.ExistsError):  # another process has just made it: its lock decides
-            return emm.create(path, dim=shape.dim, rank=shape.rank, key_dim=key_dim, rule="preconditioned", ridge=RIDGE)
+            return emm.create(
+                path, dim=shape.dim, rank=min(rank, key_dim), key_dim=key_dim, rule="preconditioned", ridge=RIDGE
+            )
         return emm.open(path, mode="a")
 
     # --- another memory in the place of one ------------------------------------------------------
 
     def stage(self, run: Run, like: emm.Memory, key_dim: int) -> emm.Memory:
-        """An empty memory for keys of another width beside a run's own, open for append; `adopt` puts it in place."""
+        """An empty memory for keys of another width beside a run's own, open for append; `settle` puts it in place."""
         return emm.create(
             str(exchange.make_stage(self.path(run))),
             dim=like.dim,
@@ -83,14 +89,13 @@ class MatrixShelf:
             key_dim=key_dim,
             rule=like.rule,
             ridge=like.ridge,
-            expand_at=like.expand_at,
             metadata=like.metadata,
         )
 
-    def adopt(self, run: Run, uuid: str) -> None:
-        """Put a staged memory in place, once the catalog names it."""
-        self.release(run)
-        exchange.finish(self.path(run), uuid)
+    def settle(self, run: Run) -> None:
+        """Put a staged memory in place where the catalog names it; for whoever opens memories by their place."""
+        if run.memory_uuid is not None:
+            exchange.finish(self.path(run), run.memory_uuid)
 
     def discard_staged(self, run: Run) -> None:
         """Remove what was staged for a run and never adopted; not what another process is making just now."""
@@ -148,15 +153,42 @@ class MatrixShelf:
             raise
         return memory
 
+    def rollup_path(self, scope: Scope) -> Path:
+        return self._root / scope.memory_path
+
+    def rollup_reader(self, scope: Scope, uuid: str) -> emm.Memory | None:
+        """A scope's roll-up for reading; None, with a notice, where that very memory cannot be had."""
+        held = self._rollups.get(scope)
+        if held is not None and held.uuid == uuid:
+            return held
+        self.release_rollup(scope)
+        try:
+            memory = emm.open(str(self.rollup_path(scope)), mode="r")
+        except emm.EmmError as error:
+            self.notices[f"the roll-up of {scope} is not used: {error}"] = None
+            return None
+        if memory.uuid != uuid:
+            memory.close()
+            self.notices[f"the roll-up of {scope} is not used: it is not the one that the catalog describes"] = None
+            return None
+        self._rollups[scope] = memory
+        return memory
+
     def release(self, run: Run) -> None:
         held = self._readers.pop(run.scope_id, None)
         if held is not None:
             held.close()
 
+    def release_rollup(self, scope: Scope) -> None:
+        held = self._rollups.pop(scope, None)
+        if held is not None:
+            held.close()
+
     def close(self) -> None:
-        for memory in self._readers.values():
+        for memory in (*self._readers.values(), *self._rollups.values()):
             memory.close()
         self._readers.clear()
+        self._rollups.clear()
 
 
 def _check_identity(memory: emm.Memory, run: Run) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.backoff import Clock, Patience
@@ -16,7 +17,7 @@ from emm_engine.embeddings.choice import EmbedderChoice
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
 from emm_engine.errors import EmbedderError
-from emm_engine.hierarchy import Scope, shape_of
+from emm_engine.hierarchy import Scope
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.store import VectorStore
 
@@ -50,7 +51,9 @@ class DomainModels:
         """Fit a model on what a run's domain holds now, and store it."""
         domain = run.scope.domain
         texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
-        embedder = provider_of(choice, patience, self._clock).fit(texts, shape_of(domain).key_dim)
+        embedder = provider_of(choice, patience, self._clock).fit(
+            texts, Domains(self._catalog).shape_of(domain).key_dim
+        )
         fingerprint = self._folder.save(embedder)
         return Fitted(choice.identity, fingerprint, embedder.dim, len(texts), vectors_folder)
 

@@ -195,8 +195,9 @@ class Reembed:
                 PairLedger(self._catalog, run).relearnt(written, lsn)
         for _, memory in held:
             memory.close()  # nothing was written to it
-        for run, uuid, _, _ in learnt:
-            self._shelf.adopt(run, uuid)
+        for run in self._runs():
+            self._shelf.release(run)
+            self._shelf.settle(run)
             WaitingList(self._catalog, run).succeeded()
         return n_pairs
 
@@ -228,6 +229,5 @@ class Reembed:
                     with contextlib.suppress(OSError):
                         emptied.rmdir()  # only when nothing else is in it
         for run in self._runs():
-            if run.memory_uuid is not None:
-                self._shelf.adopt(run, run.memory_uuid)
+            self._shelf.settle(run)
             self._shelf.discard_staged(run)

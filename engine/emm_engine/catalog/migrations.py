@@ -14,4 +14,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE settings(tenant_id INTEGER NOT NULL REFERENCES tenants, scope TEXT NOT NULL, "
         "key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(tenant_id, scope, key)) WITHOUT ROWID",
     ),
+    (  # which documents are hidden from an answer, without reading all of them
+        "CREATE INDEX documents_superseded ON documents(scope_id) WHERE superseded = 1",
+    ),
 )

@@ -33,7 +33,10 @@ def products(codes: Packed, vector: Float32Array) -> npt.NDArray[np.float64]:
     padded = np.zeros(8 * len(codes), np.float64)
     padded[: len(vector)] = vector
     tables = _SIGNS @ padded.reshape(-1, 8).T  # (256, dim / 8)
-    total = np.zeros(codes.shape[1], np.float64)
+    n_labels = codes.shape[1]
+    total, found = np.zeros(n_labels, np.float64), np.empty(n_labels, np.float64)
+    index = np.empty(n_labels, np.intp)  # NumPy would make one for each row, and look twice whether it is in bounds
     for row, table in zip(codes, np.ascontiguousarray(tables.T), strict=True):
-        total += table[row]
+        index[:] = row
+        total += np.take(table, index, out=found, mode="clip")
     return total / math.sqrt(len(vector))

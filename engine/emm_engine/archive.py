@@ -25,7 +25,7 @@ from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.reports import IngestReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
-from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.embedded import open_vectors
 from emm_engine.vectors.store import VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
@@ -188,7 +188,7 @@ class Archive:
             return None
         _, fingerprint, dim = known
         if fingerprint not in self._stores:
-            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
+            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
 
 

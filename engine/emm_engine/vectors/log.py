@@ -94,18 +94,22 @@ class TruthLog:
         self._record = record_of(dim)
         self._sound: bool | None = None  # of the writes of this handle; None before the first, False once one failed
 
-    def read(self, first: int = 0) -> LogPart:
-        """The log from record `first` on."""
+    def read(self, first: int = 0, vouched: int | None = None) -> LogPart:
+        """The log from record `first` on.
+
+        A log whose header is damaged is read all the same where the record before those carries the CRC `vouched`:
+        who has that knows by what the vectors were made.
+        """
         size = self._record.itemsize
         start = HEADER.size + max(first - 1, 0) * size
         head, data, identity = read_ends(self.path, HEADER.size, start)
-        if head != self._header:
-            return LogPart(Rows.none(self._dim), np.zeros(0, np.int64), 0, None, identity, bool(head))
         n_records, torn = self.records_in(identity), (identity.size - HEADER.size) % size
         records = np.frombuffer(data, self._record, len(data) // size)
         last_crc = None
         if first and len(records):
             last_crc, records, data = int(records["crc"][0]), records[1:], data[size:]
+        if head != self._header and (vouched is None or last_crc != vouched):
+            return LogPart(Rows.none(self._dim), np.zeros(0, np.int64), 0, None, identity, bool(head))
         valid = crcs_of(data, len(records), size) == records["crc"]
         records = records[valid] if not valid.all() else records
         ids = records["id"].astype(np.int64)
@@ -114,7 +118,7 @@ class TruthLog:
             Rows(ids, records["hash"].astype(np.uint64), records["vector"]),
             records["kind"] == KIND_ADD,
         )
-        damaged = torn != 0 or n_records < first or not bool(valid.all())
+        damaged = torn != 0 or n_records < first or head != self._header or not bool(valid.all())
         return LogPart(rows, np.unique(ids), n_records, last_crc, identity, damaged)
 
     @property

@@ -1,8 +1,9 @@
 """From the truth log to segments: how a namespace is read, sealed and written anew.
 
 Purpose: the three moves that writers and the background merge share. Invariants: a set that is damaged, or that was
-sealed from another log, is passed over and the log alone is read; only what is durable in the log is sealed; segments
-are written before the set that names them; a rewritten log loses its set first and gets a new one last.
+sealed from another log, is passed over and the log alone is read; a log that no longer reaches as far as its set is
+damaged, and the set stands; only what is durable in the log is sealed; segments are written before the set that names
+them; a rewritten log loses its set first and gets a new one last.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def read_view(log: TruthLog, folder: SegmentFolder, distrusted: set[str]) -> Vie
         sealed, mark = folder.read()
         if mark in distrusted:
             sealed = None
-        part = log.read(sealed.n_records if sealed is not None else 0)
-        if sealed is not None and part.last_crc != sealed.last_crc:
+        part = log.read(sealed.n_records, sealed.last_crc) if sealed is not None else log.read()
+        if sealed is not None and part.last_crc not in (sealed.last_crc, None):
             if folder.mark() != mark:
                 continue  # exchanged between the two looks
             sealed, part = None, log.read()

@@ -41,7 +41,7 @@ SMALL: Final = (ROWS, *(f"vectors/{name}.ninja" for name in NOTES))
 ROW: Final = np.dtype([("id", "<i8"), ("hash", "<u8"), ("crc", "<u4")])
 MANIFEST_BYTES_MAX: Final = 1 << 16
 HASHED_BYTES: Final = 1 << 20  # at a time
-CRC_BYTES: Final = 4
+UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)  # strange JSON
 
 
 class DamagedError(Exception):
@@ -95,7 +95,7 @@ class Segment:
             for low in range(0, len(places), SCAN_ROWS):
                 self.vectors(places[low : low + SCAN_ROWS])
         elif not self._checked.all():
-            if self._sha256(DATA) != self._files[DATA]["sha256"]:
+            if hashlib.sha256(self._vectors.data).hexdigest() != self._files[DATA]["sha256"]:
                 raise DamagedError(DATA)
             self._checked[:] = True
         return self._vectors
@@ -180,7 +180,7 @@ def open_segment(path: Path, model: Model, manifest_sha256: str) -> Segment:
         raise DamagedError(MANIFEST)
     try:
         return _opened(path, model, json.loads(data))
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except UNREADABLE as error:
         raise DamagedError(MANIFEST) from error
 
 
@@ -233,4 +233,4 @@ def read_small(path: Path, n_bytes_max: int) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > n_bytes_max:
             raise DamagedError(path.name)
-        return file.read(n_bytes_max) or b""
+        return file.read(status.st_size) or b""

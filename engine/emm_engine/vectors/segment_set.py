@@ -32,6 +32,7 @@ from emm_engine.vectors.log import SET_NAME, segments_path
 from emm_engine.vectors.segment import (
     FORMAT,
     MANIFEST,
+    UNREADABLE,
     DamagedError,
     Model,
     Segment,
@@ -97,7 +98,7 @@ class SegmentFolder:
             mark = hashlib.sha256(data).hexdigest()
             try:
                 return self._decoded(data), mark
-            except (DamagedError, ValueError, TypeError, KeyError, OverflowError):
+            except (DamagedError, *UNREADABLE):
                 return None, mark
             except OSError:  # exchanged while we looked, and what we looked for removed
                 continue

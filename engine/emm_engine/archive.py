@@ -26,8 +26,8 @@ from emm_engine.reports import IngestReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 from emm_engine.retrieval.question import Filters, Question
-from emm_engine.vectors.exact import ExactVectors
-from emm_engine.vectors.store import VectorStore
+from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.store import RecallReport, VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
 FIT_SAMPLE = 12_000  # passages the embedder is fitted on
@@ -158,6 +158,7 @@ class Archive:
         memory = self._shelf.reader(run, progress.lsn)
         shape = shape_of(run.scope.domain)
         store = self._store(run.scope)
+        recall = store.recall(str(run.scope)) if store is not None else RecallReport(1.0, 0, None)
         return RunStatus(
             scope=str(run.scope),
             documents=documents,
@@ -170,6 +171,8 @@ class Archive:
             dim=memory.dim if memory is not None else shape.dim,
             saturation=float(memory.saturation) if memory is not None else 0.0,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            vector_recall=recall.recall,
+            vector_search_k=recall.search_k,
         )
 
     def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
@@ -200,7 +203,7 @@ class Archive:
             return None
         _, fingerprint, dim = known
         if fingerprint not in self._stores:
-            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
+            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
 
 

@@ -80,6 +80,8 @@ class RunStatus:
     dim: int
     saturation: float
     vectors: int
+    vector_recall: float  # of the first ten of exact search, as far as it was checked; 1 where search is exact
+    vector_search_k: int | None  # what the index is searched with; None where there is none
 
 
 def to_json(value: dict[str, Any]) -> str:

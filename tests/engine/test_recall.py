@@ -21,6 +21,7 @@ from emm_engine.catalog.fulltext import WordIndex, telling_words
 from emm_engine.catalog.roster import Rosters
 from emm_engine.catalog.store import Catalog
 from emm_engine.embeddings.lsa import LsaEmbedder
+from emm_engine.retrieval.legs import Legs
 from emm_engine.retrieval.lexical import LexicalRecall
 from emm_engine.retrieval.question import Filters, Question, parse_label
 from emm_engine.settings import RECALLS, RETRIEVAL_LOCAL, Settings
@@ -129,19 +130,21 @@ def test_the_only_hit_reads_well(tmp_path: Path) -> None:
 def test_scores_of_words_add_up_to_those_of_fts5(archive: Archive) -> None:
     catalog = Catalog(archive.path / "catalog.sqlite")
     runs = catalog.runs(RUN)
-    roster, recall = Rosters(catalog).of(runs), LexicalRecall(catalog)
+    roster, legs = Rosters(catalog).of(runs), Legs(lambda: Catalog(archive.path / "catalog.sqlite"))
+    recall = LexicalRecall(catalog, legs)
     for question in ("locale resolver fails", "pressure of the pump valve 5 bar", "pump", "AND NOT body:"):
         expression = " OR ".join(f'"{word}"' for word in telling_words(question))
         rows = catalog.query(
             "SELECT rowid, -bm25(fulltext_1, 1.0, 2.0, 1.0) FROM fulltext_1 WHERE fulltext_1 MATCH ?", (expression,)
         )
         for _ in range(2):  # the second time from what was kept
-            found = recall.scores(question, runs[0].tenant_id, roster)
+            found = recall.begin(question, runs[0].tenant_id, roster).scores()
             expected = np.zeros(len(roster))
             places, known = roster.places(np.array([row[0] for row in rows], np.int64))
             assert known.all()
             expected[places] = [row[1] for row in rows]
             assert np.abs(found - expected).max() < 1e-4  # a word of more than half of all passages is worth 1e-6
+    legs.close()
     catalog.close()
 
 

@@ -40,6 +40,11 @@ class WordIndex:
         self._catalog = catalog
         self._table = fulltext_table(tenant_id)
 
+    def state(self) -> tuple[int, int]:
+        """(newest passage, how many): changes whenever the tenant's text does, for ids are never used twice."""
+        ((newest, count),) = self._catalog.query(f"SELECT coalesce(max(id), 0), count(*) FROM {self._table}_docsize")
+        return int(newest), int(count)
+
     def tells(self, word: str) -> bool:
         """Whether a word is worth anything: some passage has it, and at least half of the tenant's have not."""
         rows = self._catalog.query(

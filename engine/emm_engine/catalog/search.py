@@ -15,7 +15,6 @@ from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import FILE_DATE, Label, embedded_text, text_hash
 from emm_engine.errors import CatalogError
 
-IDS_PER_QUERY = 500
 _LITERAL = re.compile(r"[^*?\[]*")  # what a shell pattern begins with before anything in it is special
 
 
@@ -128,18 +127,17 @@ class CatalogReader:
         )
         return [(Label(kind, name), n_pairs) for kind, name, n_pairs in rows]
 
-    def carriers_among(self, label: Label, passage_ids: Sequence[int]) -> set[int]:
-        """Those of some passages whose pair carries a label."""
-        found: set[int] = set()
-        for low in range(0, len(passage_ids), IDS_PER_QUERY):
-            part = passage_ids[low : low + IDS_PER_QUERY]
-            rows = self._catalog.query(
-                "SELECT passage_id FROM labels JOIN pair_labels USING(label_id) WHERE labels.tenant_id = ? "
-                f"AND kind = ? AND name = ? AND passage_id IN ({marks(part)})",
-                (self._tenant_id, label.kind, label.name, *part),
-            )
-            found |= {row[0] for row in rows}
-        return found
+    def carriers_among(self, labels: Sequence[Label], passage_ids: Sequence[int]) -> dict[Label, set[int]]:
+        """For each label those of a few passages whose pair carries it."""
+        return {label: self._carriers_among(label, passage_ids) for label in labels}
+
+    def _carriers_among(self, label: Label, passage_ids: Sequence[int]) -> set[int]:
+        rows = self._catalog.query(
+            "SELECT passage_id FROM labels JOIN pair_labels USING(label_id) WHERE labels.tenant_id = ? "
+            f"AND kind = ? AND name = ? AND passage_id IN ({marks(passage_ids)})",
+            (self._tenant_id, label.kind, label.name, *passage_ids),
+        )
+        return {row[0] for row in rows}
 
     def newest_carriers(self, label: Label, count: int) -> list[int]:
         """The newest passages of the tenant whose pair carries a label."""

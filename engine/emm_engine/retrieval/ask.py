@@ -26,9 +26,9 @@ from emm_engine.retrieval.clock import Clock
 from emm_engine.retrieval.context import build, n_tokens
 from emm_engine.retrieval.fusion import POOL, Floats, Places, Ranking, best_of
 from emm_engine.retrieval.legs import Legs
-from emm_engine.retrieval.lexical import LexicalRecall
+from emm_engine.retrieval.lexical import LexicalRecall, Reading
 from emm_engine.retrieval.nearest import NOBODY, Nearest, VectorRecall
-from emm_engine.retrieval.patterns import Patterns
+from emm_engine.retrieval.patterns import NEAREST, Patterns
 from emm_engine.retrieval.question import LEXICAL, MATRIX, VECTOR, Filters, Question
 from emm_engine.retrieval.quoting import cite
 from emm_engine.retrieval.ranking import merged
@@ -66,6 +66,7 @@ class Retrieval:
         self._settings = Settings(catalog)
         self._rosters = Rosters(catalog)
         self._visible = Visible()
+        self._lexical = LexicalRecall(catalog, self.legs)
         self._vectors = VectorRecall(catalog)
         self._patterns = Patterns(catalog, shelf, self._vectors)
 
@@ -83,23 +84,23 @@ class Retrieval:
         visible = self._visible.of(roster, question.filters, reader)
         asked = _Asked(question, recalls, runs, reader, roster, visible, clock)
         clock.mark("roster")
-        words = self.legs.lexical(lambda leg: _words(asked, leg)) if LEXICAL in recalls else None
+        words = self._lexical.begin(question.text, runs[0].tenant_id, roster) if LEXICAL in recalls else None
         try:
             if self._catalog.embedder(scope.tenant, scope.domain) is None:
                 return self._from_text(asked, words)
             return self._from_all(asked, words)
         finally:
             if words is not None:
-                wait([words])  # also where another recall has failed
+                words.wait()  # also where another recall has failed
 
-    def _from_text(self, asked: _Asked, words: Future[Ranking] | None) -> Answer:
+    def _from_text(self, asked: _Asked, words: Reading | None) -> Answer:
         """An answer by words alone: an ingest was stopped after it had stored text and before it had an embedder."""
-        ranked = merged(asked.roster, asked.visible, words.result() if words is not None else None, None, _no_cosines)
+        ranked = merged(asked.roster, asked.visible, _ranking(asked, words), None, _no_cosines)
         notes = self._lag(asked) or [f"nothing has been ingested under {asked.question.scope}"]
         citations = cite(asked.reader, ranked.first(asked.question.k))
         return _answer(asked.question, asked.recalls, asked.clock, notes, citations)
 
-    def _from_all(self, asked: _Asked, words: Future[Ranking] | None) -> Answer:
+    def _from_all(self, asked: _Asked, words: Reading | None) -> Answer:
         embedder, store = self._models(asked.runs[0])
         key = embedder.embed([asked.question.text])[0]
         asked.clock.mark("embed")
@@ -107,14 +108,16 @@ class Retrieval:
         asked.clock.mark("vectors_ready")
         patterns = self._begin_matrix(asked, key)
         try:
-            nearest = self._nearest(asked, key, store, wanted=VECTOR in asked.recalls or patterns is not None)
+            n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
+            nearest = self._nearest(asked, key, store, n_wanted)
+            asked.clock.mark(VECTOR)
         finally:
             if patterns is not None:
                 wait([patterns])
-        asked.clock.mark(VECTOR)
-        ranking = words.result() if words is not None else None
-        asked.clock.mark("waiting")
-        by_vectors = nearest.places if VECTOR in asked.recalls else None
+        asked.clock.mark(MATRIX)
+        ranking = _ranking(asked, words)
+        asked.clock.mark(LEXICAL)
+        by_vectors = nearest.places[:POOL] if VECTOR in asked.recalls else None
         ranked = merged(
             asked.roster,
             asked.visible,
@@ -147,17 +150,12 @@ class Retrieval:
             return None
         candidates = self._patterns.candidates(asked.runs, asked.reader, memories)
         asked.clock.mark("candidates")
+        return self.legs.computing(lambda: decode(recall(memories, key), candidates, ASSOCIATIONS))
 
-        def decoded() -> list[Strength]:
-            with asked.clock.measuring(MATRIX):
-                return decode(recall(memories, key), candidates, ASSOCIATIONS)
-
-        return self.legs.matrix(decoded)
-
-    def _nearest(self, asked: _Asked, key: Float32Array, store: VectorStore, *, wanted: bool) -> Nearest:
-        if not wanted or not key.any():
+    def _nearest(self, asked: _Asked, key: Float32Array, store: VectorStore, count: int) -> Nearest:
+        if not count or not key.any():
             return NOBODY
-        return self._vectors.nearest(key, POOL, asked.runs, asked.roster, asked.visible, store)
+        return self._vectors.nearest(key, count, asked.runs, asked.roster, asked.visible, store)
 
     def _lag(self, asked: _Asked) -> list[str]:
         """At most one note about text that no matrix has absorbed yet."""
@@ -180,10 +178,11 @@ class Retrieval:
         return notes
 
 
-def _words(asked: _Asked, leg: LexicalRecall) -> Ranking:
-    with asked.clock.measuring(LEXICAL):
-        scores = leg.scores(asked.question.text, asked.runs[0].tenant_id, asked.roster)
-        return Ranking(scores, best_of(np.where(asked.visible, scores, 0.0)))
+def _ranking(asked: _Asked, words: Reading | None) -> Ranking | None:
+    if words is None:
+        return None
+    scores = words.scores()
+    return Ranking(scores, best_of(np.where(asked.visible, scores, 0.0)))
 
 
 def _alone(asked: _Asked, nearest: Nearest, words: Ranking | None) -> list[tuple[int, float, float, float]]:

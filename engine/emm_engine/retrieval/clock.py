@@ -1,14 +1,12 @@
 """How long each step of an answer took.
 
-Purpose: milliseconds by name, for a person and for benchmarks. Invariants: steps of one thread follow each other and
-leave nothing out; what runs beside them is measured by itself.
+Purpose: milliseconds by name, for a person and for benchmarks. Invariant: the steps follow each other and leave nothing
+out, so a recall that runs beside another shows only what had to be waited for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Clock:
@@ -23,15 +21,6 @@ class Clock:
         now = time.perf_counter()
         self._marks[name] = _ms(now - self._last)
         self._last = now
-
-    @contextmanager
-    def measuring(self, name: str) -> Iterator[None]:
-        """A step in another thread."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._marks[name] = _ms(time.perf_counter() - started)
 
     def total(self) -> dict[str, float]:
         """All of it, with the whole time as `total`."""

@@ -1,9 +1,9 @@
-"""Three recalls at the same time.
+"""The threads of recall: words are read, and matrices asked, while the main thread searches vectors.
 
-Purpose: lexical recall waits for SQLite, vector recall for memory bandwidth, matrix recall for the kernel, and each
-lets go of the interpreter meanwhile. Invariants: lexical recall runs in one thread of its own, with a catalog that was
-opened there, for a connection belongs to a thread; the first failure is raised after all have ended; `parallel` changes
-when things are done, never what comes out.
+Purpose: lexical recall waits for SQLite, vector recall for memory, matrix recall for the kernel, and each lets go of
+the interpreter meanwhile. Invariants: a connection belongs to a thread, so each reading thread opens and closes a
+catalog of its own; `parallel` changes when things are done, never what comes out; threads start with the first
+question.
 """
 
 from __future__ import annotations
@@ -13,49 +13,58 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from emm_engine.catalog.store import Catalog
-from emm_engine.retrieval.lexical import LexicalRecall
+
+READERS = 2
 
 T = TypeVar("T")
 
 
 class Legs:
-    """The threads of an archive's recall; they start with the first question."""
+    """What an archive's questions run on, beside the thread that asks."""
 
     def __init__(self, open_catalog: Callable[[], Catalog]) -> None:
         self.parallel = True
-        self._open_catalog = open_catalog
-        self._reading = ThreadPoolExecutor(1, "emm-lexical")
+        self._readers = [_Reader(open_catalog, f"emm-words-{number}") for number in range(READERS)]
         self._computing = ThreadPoolExecutor(1, "emm-matrix")
-        self._catalog: Catalog | None = None  # of the reading thread
-        self._lexical: LexicalRecall | None = None
 
-    def lexical(self, work: Callable[[LexicalRecall], T]) -> Future[T]:
-        """Start lexical recall."""
-        return self._begun(self._reading.submit(lambda: work(self._opened())))
+    def reading(self, work: Callable[[Catalog], T]) -> list[Future[T]]:
+        """Start the same work in each reading thread; it shares its tasks out by itself."""
+        return self._begun([reader.start(work) for reader in self._readers])
 
-    def matrix(self, work: Callable[[], T]) -> Future[T]:
-        """Start matrix recall."""
-        return self._begun(self._computing.submit(work))
+    def computing(self, work: Callable[[], T]) -> Future[T]:
+        """Start work that needs no catalog."""
+        return self._begun([self._computing.submit(work)])[0]
 
-    def _begun(self, future: Future[T]) -> Future[T]:
+    def _begun(self, futures: list[Future[T]]) -> list[Future[T]]:
         if not self.parallel:
-            wait([future])
-        return future
-
-    def _opened(self) -> LexicalRecall:
-        if self._lexical is None:
-            self._catalog = self._open_catalog()
-            self._lexical = LexicalRecall(self._catalog)
-        return self._lexical
+            wait(futures)
+        return futures
 
     def close(self) -> None:
-        """Wait for what runs and close the thread's catalog; done twice, the second time changes nothing."""
-        if self._lexical is not None:
-            self._reading.submit(self._close_catalog).result()
-        self._reading.shutdown()
+        """Wait for what runs and close the threads' catalogs; done twice, the second time changes nothing."""
+        for reader in self._readers:
+            reader.close()
         self._computing.shutdown()
 
-    def _close_catalog(self) -> None:
+
+class _Reader:
+    """One thread and its catalog."""
+
+    def __init__(self, open_catalog: Callable[[], Catalog], name: str) -> None:
+        self._open_catalog = open_catalog
+        self._thread = ThreadPoolExecutor(1, name)
+        self._catalog: Catalog | None = None
+
+    def start(self, work: Callable[[Catalog], T]) -> Future[T]:
+        return self._thread.submit(lambda: work(self._opened()))
+
+    def _opened(self) -> Catalog:
+        if self._catalog is None:
+            self._catalog = self._open_catalog()
+        return self._catalog
+
+    def close(self) -> None:
         if self._catalog is not None:
-            self._catalog.close()
-        self._catalog = self._lexical = None
+            self._thread.submit(self._catalog.close).result()
+            self._catalog = None
+        self._thread.shutdown()

@@ -3,7 +3,7 @@
 Purpose: recall from the memories of a scope, decode to labels, find for each label the passages that carry it and lie
 nearest. Invariants: an association is about everything that the memories absorbed, whatever an answer is filtered by,
 so a filtered question gets none; the strongest documents are exact where the nearest passages hold enough of them, or
-where no more than `CARRIERS_MAX` passages carry the label, else the newest of those are looked at.
+where no more than `CARRIERS_MAX` passages carry the label; else the newest of those are looked at.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from emm_engine.catalog.pairs import Progress as PairProgress
 from emm_engine.catalog.roster import Roster
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
+from emm_engine.documents import Label
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.matrices.packed import packed
 from emm_engine.matrices.shelf import MatrixShelf
@@ -30,7 +31,9 @@ from emm_engine.vectors.store import VectorStore
 
 LABEL_SUPPORT_MIN = 2  # a label of one passage is no pattern
 EVIDENCE = 3
-CARRIERS_MAX = 4096
+NEAREST = 400  # passages among which the carriers of a label are looked for first,
+AMONG = 100  # so many at a time
+CARRIERS_MAX = 2048  # that are looked at where those hold too few
 
 Version = tuple[int, int]
 
@@ -99,15 +102,19 @@ class Patterns:
         store: VectorStore,
     ) -> list[Association]:
         """What was decoded, each with its strongest documents."""
-        near = dict(zip(roster.ids[nearest.places].tolist(), nearest.cosines.tolist(), strict=True))
-        behind: list[list[tuple[int, float]]] = []
-        for item in found:
-            among = reader.carriers_among(item.label, list(near))
-            chosen = _of_different_documents(roster, [(i, score) for i, score in near.items() if i in among])
+        ranked = list(zip(roster.ids[nearest.places].tolist(), nearest.cosines.tolist(), strict=True))
+        behind: dict[Label, list[tuple[int, float]]] = {item.label: [] for item in found}
+        for low in range(0, len(ranked), AMONG):  # the nearest of the nearest are nearly always enough
+            wanted = [label for label, chosen in behind.items() if len(chosen) < EVIDENCE]
+            part = ranked[low : low + AMONG]
+            carriers = reader.carriers_among(wanted, [identity for identity, _ in part])
+            for label in wanted:
+                more = [item for item in part if item[0] in carriers[label]]
+                behind[label] = _of_different_documents(roster, [*behind[label], *more])
+        for label, chosen in behind.items():
             if len(chosen) < EVIDENCE:
-                chosen = self._further(item, key, runs, roster, reader, store)
-            behind.append(chosen)
-        quotes = reader.quotes(sorted({identity for chosen in behind for identity, _ in chosen}))
+                behind[label] = self._further(label, key, runs, roster, reader, store)
+        quotes = reader.quotes(sorted({identity for chosen in behind.values() for identity, _ in chosen}))
         return [
             Association(
                 item.label.kind,
@@ -117,16 +124,16 @@ class Patterns:
                 item.n_pairs,
                 tuple(
                     Evidence(**place_of(quotes[identity]), score=score, number=0)
-                    for identity, score in chosen
+                    for identity, score in behind[item.label]
                     if identity in quotes
                 ),
             )
-            for item, chosen in zip(found, behind, strict=True)
+            for item in found
         ]
 
     def _further(
         self,
-        item: Strength,
+        label: Label,
         key: Float32Array,
         runs: Sequence[Run],
         roster: Roster,
@@ -134,7 +141,7 @@ class Patterns:
         store: VectorStore,
     ) -> list[tuple[int, float]]:
         """The nearest carriers of a label that hardly any of the nearest passages carries."""
-        places, known = roster.places(np.array(reader.newest_carriers(item.label, CARRIERS_MAX), np.int64))
+        places, known = roster.places(np.array(reader.newest_carriers(label, CARRIERS_MAX), np.int64))
         places = places[known]
         places = places[~roster.hidden[places]]
         cosines = self._vectors.cosines(key, runs, roster, places, store)

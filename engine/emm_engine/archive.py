@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from emm import EmmError, ExistsError, FencedError, InputError, MissingError
+from emm import EmmError, ExistsError, FencedError, MissingError
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
@@ -23,7 +23,7 @@ from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.waiting import WaitingList, is_due
-from emm_engine.documents import Document
+from emm_engine.documents import Document, Label
 from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
 from emm_engine.embeddings.choice import EmbedderChoice
 from emm_engine.embeddings.provider import Float32Array
@@ -41,15 +41,16 @@ from emm_engine.reembedding.worker import Reembed
 from emm_engine.reports import IngestReport, LevelStatus, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
+from emm_engine.retrieval.question import Filters, Question
 from emm_engine.settings import Settings
 from emm_engine.upkeep import closing
 from emm_engine.upkeep.tree import Tree, hint_of
+from emm_engine.vectors.store import RecallReport
 
 CATALOG_NAME = "catalog.sqlite"
 SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
 K = 5
 TOKEN_BUDGET = 1500
-QUESTION_CHARS_MAX = 10_000
 
 
 class Archive:
@@ -68,7 +69,7 @@ class Archive:
         self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
         self._consulting = Consulting(catalog, self._shelf)
         asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
-        self._retrieval = Retrieval(catalog, self._consulting, asking)
+        self._retrieval = Retrieval(catalog, self._consulting, asking, lambda: Catalog(catalog.path))
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
@@ -92,6 +93,7 @@ class Archive:
         return cls(root, Catalog(root / CATALOG_NAME), clock or SystemClock())
 
     def close(self) -> None:
+        self._retrieval.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -172,30 +174,33 @@ class Archive:
         k: int = K,
         token_budget: int = TOKEN_BUDGET,
         as_of: str | None = None,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        labels: Iterable[Label] = (),
+        source: str | None = None,
+        without: Iterable[str] = (),
     ) -> Answer:
         """Cited passages and associations for a question, over everything at or below a scope.
 
-        `as_of` (`YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC) answers from what was dated up to then.
+        Lexical, vector and matrix recall are asked at the same time; `without` names those to leave out, as the setting
+        `retrieval.data.local` does for good. Moments are `YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC: `as_of` answers from what
+        was known then, `since` and `until` from documents dated between them. `labels` must all be carried, `source`
+        is a shell pattern. `InputError` for anything that cannot be asked.
         """
-        if not question.strip() or len(question) > QUESTION_CHARS_MAX:
-            raise InputError(
-                "an empty question" if not question.strip() else "the question is too long",
-                expected=f"1 to {QUESTION_CHARS_MAX} characters",
-                found=len(question),
-            )
-        if k < 1 or token_budget < 1:
-            raise InputError("k and token_budget are at least 1", found=(k, token_budget))
+        filters = Filters(as_of, since, until, tuple(labels), source)
+        asked = Question(question, scope, k, token_budget, filters, frozenset(without))
         for _ in range(SWITCHES_MAX):
             fingerprint = self._models.fingerprint(scope)
             try:
-                answer = self._retrieval.ask(question, scope, k, token_budget, as_of)
+                answer = self._retrieval.ask(asked)
             except EmmError:
                 if fingerprint == self._models.fingerprint(scope):
                     raise
             else:
                 if fingerprint == self._models.fingerprint(scope):
                     return answer
-        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+        return self._retrieval.ask(asked)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
@@ -235,6 +240,15 @@ class Archive:
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether `ask` asks its three recalls at the same time; switched off, it tells how much that saves."""
+        return self._retrieval.legs.parallel
+
+    @parallel.setter
+    def parallel(self, value: bool) -> None:
+        self._retrieval.legs.parallel = value
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -281,7 +295,7 @@ class Archive:
     def _keys_of(self, run: Run, passage_ids: Sequence[int]) -> Float32Array:
         """(n, key_dim): the keys that these passages were written with."""
         embedder, vectors = self._models.of(run, FOR_INGEST)
-        hashes = CatalogReader(self._catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
         found, keys = KeyMaker(self._catalog, run, embedder, vectors).keys(passage_ids, hashes)
         if len(found) != len(passage_ids):
             raise EmbedderUnavailable(f"{len(passage_ids) - len(found)} pairs have no vector any more")
@@ -300,6 +314,7 @@ class Archive:
         saturation = float(memory.saturation) if memory is not None else 0.0
         store, waiting = self._models.store_of(run), WaitingList(self._catalog, run)
         wait = waiting.wait()
+        recall = store.recall(str(run.scope)) if store is not None else RecallReport(1.0, 0, None)
         return RunStatus(
             scope=str(run.scope),
             documents=documents,
@@ -312,6 +327,8 @@ class Archive:
             dim=memory.dim if memory is not None else shape.dim,
             saturation=saturation,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            vector_recall=recall.recall,
+            vector_search_k=recall.search_k,
             closed=self._closures.closed_by(run.scope) is not None,
             hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
             embedder=str(EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice()),
@@ -326,7 +343,7 @@ class Archive:
         store = self._models.store_of(run)
         if store is None:
             return False
-        hashes = CatalogReader(self._catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
         missing = set(store.missing(str(run.scope), hashes).tolist())
         return bool(missing - set(WaitingList(self._catalog, run).refused()))
 

@@ -28,7 +28,7 @@ from emm_engine.catalog.pairs import PairLedger
 from emm_engine.embeddings.provider import EmbedderFolder
 from emm_engine.matrices import exchange
 from emm_engine.models import keys
-from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.segmented import SegmentedVectors
 from tests.engine.embedding_service import HandClock, Service, fails, serving
 
 Make = Callable[..., list[Document]]
@@ -167,8 +167,8 @@ def killer(owner: type | object, name: str, after: bool, nth: int) -> Callable[[
 
 BEFORE_THE_SWITCH = {
     "model stored": killer(EmbedderFolder, "save", True, 1),
-    "first portion": killer(ExactVectors, "add", True, 1),
-    "second portion": killer(ExactVectors, "add", True, 2),
+    "first portion": killer(SegmentedVectors, "add", True, 1),
+    "second portion": killer(SegmentedVectors, "add", True, 2),
     "first memory half learnt": killer(emm.Memory, "write", True, 2),
     "second memory staged": killer(emm, "create", True, 2),
     "all learnt": killer(EmbedderLedger, "switch", False, 1),

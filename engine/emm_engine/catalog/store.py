@@ -79,6 +79,15 @@ class Catalog:
         """Changes whenever this or another connection has changed the catalog."""
         return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
 
+    def outdate(self) -> None:
+        """A new version without a new word: what is derived from it was made again, and readers should look."""
+        with self.transaction():
+            rows = self.query("SELECT value FROM meta WHERE key = 'outdated'")
+            self.executemany("DELETE FROM meta WHERE key = ?", [("outdated",)])
+            self.executemany(
+                "INSERT INTO meta(key, value) VALUES (?, ?)", [("outdated", str(int(rows[0][0]) + 1 if rows else 1))]
+            )
+
     def executemany(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row, inside a transaction."""
         self._connection.executemany(sql, rows)

@@ -9,10 +9,11 @@ text and its words, and holds nobody else up.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from emm_engine.catalog.store import Catalog, Run
+from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import utc_text
 from emm_engine.embeddings.backoff import Backoff
 from emm_engine.errors import EmbedderUnavailable
@@ -100,6 +101,16 @@ class WaitingList:
         if self.refused():
             with self._catalog.transaction():
                 self._catalog.executemany("DELETE FROM embed_refusals WHERE scope_id = ?", [(self._run.scope_id,)])
+
+
+def latest_wait(catalog: Catalog, runs: Sequence[Run]) -> Wait | None:
+    """Of these runs, the try that failed last; None when none did."""
+    rows = catalog.query(
+        "SELECT attempts, last_error, last_try, next_try FROM embed_waits "
+        f"WHERE scope_id IN ({marks(runs)}) ORDER BY last_try DESC LIMIT 1",
+        [run.scope_id for run in runs],
+    )
+    return Wait(*rows[0]) if rows else None
 
 
 def is_due(wait: Wait | None, now: float) -> bool:

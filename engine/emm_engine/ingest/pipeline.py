@@ -168,13 +168,14 @@ class Ingest:
     # --- vectors ---------------------------------------------------------------------------------
 
     def _hashes(self) -> dict[int, int]:
-        return CatalogReader(self._catalog, self._run.tenant_id, [self._run], None).text_hashes(self._run.scope_id)
+        return CatalogReader(self._catalog, self._run.tenant_id, [self._run]).text_hashes(self._run.scope_id)
 
     def _repair_vectors(self, keys: KeyMaker) -> None:
         """Embed again what the log should hold and does not (damage, a lost tail); pending pairs come later."""
         hashes = self._hashes()
         pending = set(self._ledger.pending(len(hashes)))
-        keys.fill({identity: digest for identity, digest in hashes.items() if identity not in pending})
+        if keys.fill({identity: digest for identity, digest in hashes.items() if identity not in pending}):
+            self._catalog.outdate()
 
     # --- the matrix ------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
 from emm_engine.errors import EmbedderError
 from emm_engine.hierarchy import Scope
-from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.embedded import open_vectors
 from emm_engine.vectors.store import VectorStore
 
 FIT_SAMPLE = 12_000  # passages an embedder is fitted on
@@ -79,7 +79,7 @@ class DomainModels:
         """The vectors made with a model."""
         key = (fitted.vectors_folder, fitted.fingerprint)
         if key not in self._stores:
-            self._stores[key] = ExactVectors(self.vectors_root(fitted), fitted.dim, fitted.fingerprint)
+            self._stores[key] = open_vectors(self.vectors_root(fitted), fitted.dim, fitted.fingerprint)
         return self._stores[key]
 
     def vectors_root(self, fitted: Fitted) -> Path:

@@ -159,7 +159,7 @@ class Reembed:
         return n_done
 
     def _hashes(self, run: Run) -> dict[int, int]:
-        return CatalogReader(self._catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
+        return CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
 
     def _tell(self, phase: str, done: int, started: float) -> None:
         if self._progress is not None:

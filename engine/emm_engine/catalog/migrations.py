@@ -24,7 +24,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (  # 4: which documents are hidden from an answer, without reading all of them
         "CREATE INDEX documents_superseded ON documents(scope_id) WHERE superseded = 1",
     ),
-    (  # 4: which embedder a domain was given, what waits for it and why, and a change of embedder under way
+    (  # 5: which embedder a domain was given, what waits for it and why, and a change of embedder under way
         "ALTER TABLE embedders ADD COLUMN vectors_folder TEXT NOT NULL DEFAULT ''",
         "CREATE TABLE embedder_choices(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
         "spec TEXT NOT NULL, PRIMARY KEY(tenant_id, domain))",

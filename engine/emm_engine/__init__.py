@@ -11,6 +11,8 @@ from emm_engine.hierarchy import DOMAINS, Scope
 from emm_engine.reports import IngestReport, Progress, RunStatus
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
+    Intake,
+    Settings,
     debian_changelogs,
     documents_below,
     machine_documents,
@@ -29,11 +31,13 @@ __all__ = [
     "EmbedderError",
     "Evidence",
     "IngestReport",
+    "Intake",
     "Label",
     "Progress",
     "RunStatus",
     "Scope",
     "ScopeError",
+    "Settings",
     "debian_changelogs",
     "documents_below",
     "machine_documents",

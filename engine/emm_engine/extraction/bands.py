@@ -9,10 +9,10 @@ column of few distinct values keeps them as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 BANDS = 5  # about so many over the middle nine tenths of a column
 DISTINCT_MAX = 8  # so few values are names already
@@ -26,7 +26,7 @@ class Bands:
     step: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Bands:
+    def of(cls, values: npt.ArrayLike) -> Bands:
         """The bands of a column, from a sample of its values; what is not finite is left out."""
         finite = np.asarray(values, np.float64)
         finite = finite[np.isfinite(finite)]

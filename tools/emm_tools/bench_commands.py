@@ -18,6 +18,7 @@ import click
 from emm_tools.bench_capacity import capacity
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
+from emm_tools.bench_latency import latency
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
 from emm_tools.exits import InputProblem, MissingExtra, OneSentenceGroup, examples, printable
@@ -36,7 +37,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, growth, ingest, kernel, replay, upgrade):
+for _each in (capacity, growth, ingest, kernel, latency, replay, upgrade):
     bench.add_command(_each)
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
-    "tree": ("engine_commands", "tree"),
+    **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -86,6 +86,15 @@ class PairLedger:
         )
         return [row[0] for row in rows]
 
+    def absorbed(self) -> list[int]:
+        """The pairs that are in the matrix, in the order they were written."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
+            "ORDER BY written_by, passage_id",
+            (self._run.scope_id,),
+        )
+        return [row[0] for row in rows]
+
     def kept(self, passage_ids: Sequence[int]) -> dict[int, list[tuple[Label, float]]]:
         """{passage id: the labels and weights its value was made of}."""
         found: dict[int, list[tuple[Label, float]]] = {identity: [] for identity in passage_ids}

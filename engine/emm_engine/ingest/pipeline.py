@@ -51,7 +51,7 @@ class Ingest:
         self._models = models
         self._progress = progress
         self._ledger = PairLedger(catalog, run)
-        self._reader = CatalogReader(catalog, run.tenant_id, [run], None)
+        self._reader = CatalogReader(catalog, run.tenant_id, [run])
         self._namespace = str(run.scope)
         self._phase_seconds: dict[str, float] = {}
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "prune": ("upkeep_commands", "prune"),
     "verify": ("verify_command", "verify_command"),
     "inspect": ("inspect_command", "inspect_command"),
-    "ingest": ("engine_commands", "ingest"),
+    "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),

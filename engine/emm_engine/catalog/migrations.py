@@ -38,4 +38,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "spec TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL, n_fitted INTEGER NOT NULL, "
         "PRIMARY KEY(tenant_id, domain))",
     ),
+    (  # 6: which characters say a label or make a pair's key, labels of single passages, phrases of a domain
+        "ALTER TABLE passages ADD COLUMN key_start INTEGER",
+        "ALTER TABLE passages ADD COLUMN key_end INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_end INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_end INTEGER",
+        "CREATE TABLE passage_labels(passage_id INTEGER NOT NULL REFERENCES passages, "
+        "label_id INTEGER NOT NULL REFERENCES labels, span_start INTEGER, span_end INTEGER, "
+        "PRIMARY KEY(passage_id, label_id)) WITHOUT ROWID",
+        "CREATE TABLE phrases(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "phrase TEXT NOT NULL, n_passages INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain, phrase)) WITHOUT ROWID",
+    ),
 )

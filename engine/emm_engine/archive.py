@@ -16,6 +16,9 @@ from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import Document
+from emm_engine.dream.activity import note_use
+from emm_engine.dream.cycle import Tell
+from emm_engine.dream.dreamer import Dreamer
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
 from emm_engine.errors import EmbedderError
 from emm_engine.files import make_folder
@@ -90,6 +93,7 @@ class Archive:
         run, `CatalogError` when its memory is not the one the catalog describes.
         """
         run = self._catalog.ensure_run(scope)
+        note_use(self.path)
         with self._shelf.open_writer(run) as memory:
             return Ingest(self._catalog, run, memory, self._models, progress).run(documents)
 
@@ -113,7 +117,12 @@ class Archive:
             )
         if k < 1 or token_budget < 1:
             raise InputError("k and token_budget are at least 1", found=(k, token_budget))
+        note_use(self.path)
         return self._retrieval.ask(question, scope, k, token_budget, as_of)
+
+    def dreamer(self, tell: Tell = lambda text: None) -> Dreamer:
+        """Who dreams in this archive; `tell` hears of each step."""
+        return Dreamer(self.path, self._catalog, self._shelf, self._models, tell)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""

@@ -29,6 +29,8 @@ COMMANDS = {
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
     "tree": ("engine_commands", "tree"),
+    "dream": ("dream_commands", "dream"),
+    "dreams": ("dream_commands", "dreams"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

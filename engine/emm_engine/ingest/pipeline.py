@@ -149,12 +149,7 @@ class Ingest:
             absent = np.isin(chunk, vectors.missing(self._namespace, {i: hashes[i] for i in chunk}))
             if absent.any():
                 self._add_vectors(vectors, np.asarray(chunk, np.int64)[absent], keys[absent], hashes)
-            terms = embedder.salient_terms(texts, TERMS_PER_PASSAGE)
-            declared = self._ledger.declared(chunk)
-            labels = {
-                identity: pair_labels(declared[identity], named, text.partition("\n")[2])
-                for identity, named, text in zip(chunk, terms, texts, strict=True)
-            }
+            labels = extracted(self._ledger, embedder, chunk, texts)
             for low in range(0, len(chunk), PAIRS_PER_BATCH):
                 self._write(chunk[low : low + PAIRS_PER_BATCH], keys[low : low + PAIRS_PER_BATCH], labels)
                 n_done += len(chunk[low : low + PAIRS_PER_BATCH])
@@ -172,13 +167,33 @@ class Ingest:
         self._ledger.settle(batch, self._memory.write(np.ascontiguousarray(keys), values))
 
     def _unlearn_stale(self, embedder: Embedder) -> int:
-        """Take superseded pairs out exactly: the same keys and values that were written."""
+        """Take superseded pairs out exactly: the same keys and values that were written.
+
+        What the memory's rule cannot take out, or not exactly, stays for a dream to solve the memory without it.
+        """
         n_done = 0
-        while chunk := self._ledger.stale(PAIRS_PER_BATCH):
+        while self._memory.rule == "preconditioned" and (chunk := self._ledger.stale(PAIRS_PER_BATCH)):
             keys = embedder.embed(list(self._catalog.texts(self._run.tenant_id, chunk).values()))
             kept = self._ledger.kept(chunk)
             values = np.stack([value(kept[identity], self._memory.dim) for identity in chunk])
             batch = self._ledger.intend_unlearn(chunk, self._memory.write_count)
-            self._ledger.settle(batch, self._memory.unlearn(keys, values, rank=self._memory.rank))  # the ledger vouches
+            try:
+                lsn = self._memory.unlearn(keys, values, rank=self._memory.rank)  # the ledger vouches
+            except emm.GateError:  # nothing was changed
+                self._ledger.withdraw(batch)
+                break
+            self._ledger.settle(batch, lsn)
             n_done += len(chunk)
         return n_done
+
+
+def extracted(
+    ledger: PairLedger, embedder: Embedder, ids: Sequence[int], texts: Sequence[str]
+) -> dict[int, list[tuple[Label, float]]]:
+    """{passage id: what its pair teaches the matrix}, from its text as embedded and its document's labels."""
+    terms = embedder.salient_terms(texts, TERMS_PER_PASSAGE)
+    declared = ledger.declared(ids)
+    return {
+        identity: pair_labels(declared[identity], named, text.partition("\n")[2])
+        for identity, named, text in zip(ids, terms, texts, strict=True)
+    }

@@ -20,6 +20,7 @@ import numpy as np
 from emm_engine.documents import Label
 from emm_engine.embeddings.provider import Float32Array
 
+EXTRACTOR_VERSION = 1  # raised whenever `pair_labels` would give other labels for the same text
 WEIGHT_DEFAULT = 1.0
 WEIGHTS = MappingProxyType(
     {

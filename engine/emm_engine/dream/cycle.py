@@ -1,0 +1,299 @@
+"""One dream of one run: ingest → extract → probe → distill → checkpoint → complete.
+
+Purpose: carry a cycle from the phase it stands at to its end. Invariants: a phase is recorded in the transaction that
+ends it, and doing it again changes nothing more, so a kill costs at most the phase under way; the memory is
+replaced in one act, at the end, after the candidate answered the probes no worse than the memory does, and only if the
+memory is to the bit what the probe phase read; whoever writes meanwhile wins, and the dream's work is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import emm
+from emm_engine.catalog.cycles import PHASES, Cycle, Cycles, Facts, SwapDigests, settle_swap
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.store import Catalog, Run
+from emm_engine.dream.budget import Budget, Paused, Yielded
+from emm_engine.dream.distill import CANDIDATE, Distillation, Made
+from emm_engine.dream.extract import CONTRADICTIONS_NAMED, contradictions, reexamine
+from emm_engine.dream.kept import KeptPairs
+from emm_engine.dream.plan import SATURATION_MAX, Plan, Standing, plan_of
+from emm_engine.dream.probes import Probes, Recall, chosen, measure, probes_of, surprise
+from emm_engine.dream.stale import stale_answers
+from emm_engine.ingest.pipeline import Ingest, Models
+from emm_engine.matrices.shelf import MatrixShelf
+
+Tell = Callable[[str], None]
+Following = Literal["extract", "probe", "distill", "checkpoint", "complete", "done", "rolled-back"]
+Phase = Callable[[Cycle], tuple[Following, Facts]]  # what a phase leads to, and what it found
+
+
+class CycleRun:
+    """The work of one cycle."""
+
+    def __init__(
+        self, folder: Path, catalog: Catalog, shelf: MatrixShelf, models: Models, run: Run, budget: Budget, tell: Tell
+    ) -> None:
+        self._folder = folder  # of all cycles; this one's own lies in it
+        self._catalog = catalog
+        self._shelf = shelf
+        self._models = models
+        self._run = run
+        self._budget = budget
+        self._tell = tell
+        self._cycles = Cycles(catalog, run)
+        self._ledger = PairLedger(catalog, run)
+        self._phases: dict[str, Phase] = {
+            "ingest": self._ingest,
+            "extract": self._extract,
+            "probe": self._probe,
+            "distill": self._distill,
+            "checkpoint": self._checkpoint,
+            "complete": self._complete,
+        }
+        assert tuple(self._phases) == PHASES
+
+    def go(self, seen: Callable[[], str]) -> Cycle:
+        """From where the run's cycle stands, or from the start, as far as the budget allows.
+
+        `seen` says what the run looks like at the end, for the next dream to know whether there is anything new.
+        """
+        cycle = self._cycles.running() or self._cycles.begin(self._budget.clock.utc())
+        try:
+            while cycle.state == "running":
+                self._budget.check()
+                cycle = self._phase(cycle, seen)
+        except Paused as reason:
+            cycle = self._cycles.record(cycle, cycle.phase, {"why": str(reason)})
+        except Yielded as reason:
+            cycle = self._cycles.end(cycle, "yielded", self._budget.clock.utc(), {"why": str(reason)}, None)
+        if cycle.state != "running":
+            shutil.rmtree(self._own(cycle), ignore_errors=True)
+        self._tell(f"cycle {cycle.cycle_id} {cycle.state}")
+        return cycle
+
+    def _phase(self, cycle: Cycle, seen: Callable[[], str]) -> Cycle:
+        self._tell(f"phase {cycle.phase}")
+        started = self._budget.elapsed()
+        following, found = self._phases[cycle.phase](cycle)
+        found["seconds"] = self._seconds(cycle, self._budget.elapsed() - started)
+        if following == "done" or following == "rolled-back":
+            more = " and more" if found.get("swapped") and cycle.facts.get("more") else ""  # never seen again: due
+            return self._cycles.end(cycle, following, self._budget.clock.utc(), found, seen() + more)
+        return self._cycles.record(cycle, following, found | {"why": ""})
+
+    def _seconds(self, cycle: Cycle, spent: float) -> dict[str, float]:
+        seconds: dict[str, float] = dict(cycle.facts.get("seconds", {}))
+        seconds[cycle.phase] = round(seconds.get(cycle.phase, 0.0) + spent, 3)
+        return seconds
+
+    def _own(self, cycle: Cycle) -> Path:
+        return self._folder / str(cycle.cycle_id)
+
+    # --- ingest, extract, probe ------------------------------------------------------------------
+
+    def _ingest(self, cycle: Cycle) -> tuple[Following, Facts]:
+        """Settle what waits: the existing pipeline, with no document. Counts before, so that a kill hides nothing."""
+        with self._writer() as memory:
+            if "stale_before" not in cycle.facts:
+                found = {
+                    "stale_before": stale_answers(memory, self._pairs(), self._catalog, self._run),
+                    "batches_before": self._newest_batch(),
+                }
+                cycle = self._cycles.record(cycle, cycle.phase, found)
+            Ingest(self._catalog, self._run, memory, self._models, None).run([])
+        rows = self._catalog.query(
+            "SELECT kind, sum(n_pairs) FROM batches "
+            "WHERE scope_id = ? AND batch_id > ? AND lsn IS NOT NULL GROUP BY kind",
+            (self._run.scope_id, cycle.facts["batches_before"]),
+        )
+        counts = {kind: int(count) for kind, count in rows}
+        return "extract", {"learnt": counts.get("write", 0), "taken_out": counts.get("unlearn", 0)}
+
+    def _newest_batch(self) -> int:
+        rows = self._catalog.query(
+            "SELECT coalesce(max(batch_id), 0) FROM batches WHERE scope_id = ? AND lsn IS NOT NULL",
+            (self._run.scope_id,),
+        )
+        return int(rows[0][0])
+
+    def _extract(self, cycle: Cycle) -> tuple[Following, Facts]:
+        embedder, _ = self._models(self._run)
+        staged = reexamine(self._catalog, self._run, embedder, self._pairs(), self._budget, self._tell)
+        found = contradictions(self._catalog, self._run)
+        return "probe", {
+            "staged": staged,
+            "contradictions": len(found),
+            "contradicting": found[:CONTRADICTIONS_NAMED],
+        }
+
+    def _probe(self, cycle: Cycle) -> tuple[Following, Facts]:
+        pairs = self._pairs()
+        probed = chosen(cycle.cycle_id, pairs.kept())
+        with self._reader() as memory:
+            standing = Standing(
+                memory.digest, memory.lsn, memory.rule, memory.rank, memory.key_dim, float(memory.saturation)
+            )
+            found: Facts = {"standing": asdict(standing), "probed": probed}
+            probes = probes_of(pairs, cycle.cycle_id, probed, memory.dim)
+            if probes is not None:
+                found |= {
+                    "recall_before": asdict(measure(memory, probes)),
+                    "surprise_before": surprise(memory, probes),
+                }
+        return "distill", found
+
+    # --- distill, checkpoint ---------------------------------------------------------------------
+
+    def _distill(self, cycle: Cycle) -> tuple[Following, Facts]:
+        standing, pairs = Standing(**cycle.facts["standing"]), self._pairs()
+        self._still(standing)
+        plan = plan_of(
+            standing, pairs.stale(), pairs.relabelled(), pairs.kept(), self._budget.writes_max, self._is_fresh(standing)
+        )
+        if plan.n_writes == 0 and plan.way == "nothing":
+            return "checkpoint", {"way": plan.way, "notes": plan.notes, "candidate": None}
+        distillation = Distillation(
+            self._own(cycle), standing, pairs, self._budget, self._tell, lambda: self._moved(standing)
+        )
+        with self._reader() as live:
+            try:
+                made = self._made(cycle, distillation, live, plan)
+            except emm.GateError:
+                plan = plan.solved_anew()
+                made = self._made(cycle, distillation, live, plan)
+        return "checkpoint", {
+            "way": plan.way,
+            "drops": len(plan.drops),
+            "relabels": len(plan.relabels),
+            "replay": plan.replay,
+            "more": plan.left > 0 or (plan.rank > standing.rank and made.saturation >= SATURATION_MAX),
+            "rank": made.rank,
+            "saturation": float(made.saturation),
+            "writes": made.n_writes,
+            "candidate": made.digest,
+            "notes": plan.notes,
+        }
+
+    def _made(self, cycle: Cycle, distillation: Distillation, live: emm.Memory, plan: Plan) -> Made:
+        self._cycles.plan(cycle, plan.drops, plan.relabels)
+        self._tell(f"planned {plan.way}")
+        return distillation.make(live, plan)
+
+    def _is_fresh(self, standing: Standing) -> bool:
+        """Whether the memory is another than the last finished dream left."""
+        ended = [each for each in self._cycles.history(8) if each.state in ("done", "rolled-back")]
+        return not ended or ended[0].facts.get("lsn_after") != standing.lsn
+
+    def _checkpoint(self, cycle: Cycle) -> tuple[Following, Facts]:
+        """The candidate as it lies on disk, every block checked, is the one that was distilled; else distil again."""
+        if cycle.facts["candidate"] is None:
+            return "complete", {}
+        try:
+            with emm.open(str(self._own(cycle) / CANDIDATE), mode="r") as candidate:
+                if candidate.digest == cycle.facts["candidate"]:
+                    return "complete", {"n_pairs": candidate.write_count}
+        except (emm.MissingError, emm.FormatError):
+            pass
+        shutil.rmtree(self._own(cycle), ignore_errors=True)
+        return "distill", {}
+
+    # --- complete --------------------------------------------------------------------------------
+
+    def _complete(self, cycle: Cycle) -> tuple[Following, Facts]:
+        """Measure again; replace the memory, or leave it as it is."""
+        if cycle.facts.get("candidate") is None or cycle.facts.get("swapped"):
+            return self._finished(cycle)
+        standing = Standing(**cycle.facts["standing"])
+        self._still(standing)
+        try:
+            candidate = emm.open(str(self._own(cycle) / CANDIDATE), mode="r")
+        except (emm.MissingError, emm.FormatError):
+            return "distill", {}
+        with candidate:
+            cycle = self._cycles.record(cycle, cycle.phase, self._measured(cycle, candidate))
+            worse = _why_worse(cycle.facts)
+            if worse:
+                return "rolled-back", {"why": worse, "lsn_after": standing.lsn}
+            self._swap(cycle, standing, candidate)
+        return self._finished(cycle)
+
+    def _measured(self, cycle: Cycle, memory: emm.Memory) -> Facts:
+        pairs = self._pairs()
+        found: Facts = {"stale_after": stale_answers(memory, pairs, self._catalog, self._run)}
+        probes = self._probes(cycle, pairs, memory.dim)
+        if probes is not None:
+            found |= {"recall_after": asdict(measure(memory, probes)), "surprise_after": surprise(memory, probes)}
+        return found
+
+    def _probes(self, cycle: Cycle, pairs: KeptPairs, dim: int) -> Probes | None:
+        return probes_of(pairs, cycle.cycle_id, cycle.facts["probed"], dim) if "recall_before" in cycle.facts else None
+
+    def _swap(self, cycle: Cycle, standing: Standing, candidate: emm.Memory) -> None:
+        """Compare and swap, under the memory's lock."""
+        with self._writer() as live:
+            if live.digest != standing.digest:
+                raise Yielded("the memory was written to meanwhile")
+            self._cycles.intend_swap(cycle, SwapDigests.of(live, candidate))
+            self._tell("swap intended")
+            live.adopt(candidate, live.lsn)
+            self._tell("swap adopted")
+            settle_swap(self._catalog, self._run, live)
+            self._tell("swap settled")
+
+    def _finished(self, cycle: Cycle) -> tuple[Following, Facts]:
+        found: Facts = {}
+        with self._reader() as memory:
+            found["lsn_after"] = memory.lsn
+            if cycle.facts.get("candidate") is None:
+                found |= self._measured(cycle, memory)
+            else:
+                found["swapped"] = True
+        return "done", found
+
+    # --- the memory ------------------------------------------------------------------------------
+
+    def _pairs(self) -> KeptPairs:
+        return KeptPairs(self._catalog, self._run, self._models(self._run)[0])
+
+    @contextlib.contextmanager
+    def _writer(self) -> Iterator[emm.Memory]:
+        """The run's memory under its lock; a dream never waits for a writer."""
+        try:
+            memory = self._shelf.open_writer(self._run)
+        except emm.FencedError:
+            raise Paused("another process is writing to the run") from None
+        with memory:
+            yield memory
+
+    def _reader(self) -> emm.Memory:
+        return emm.open(str(self._shelf.path(self._run)), mode="r")
+
+    def _still(self, standing: Standing) -> None:
+        with self._reader() as memory:
+            if memory.digest != standing.digest:
+                raise Yielded("the memory was written to meanwhile")
+
+    def _moved(self, standing: Standing) -> None:
+        """As `_still`, by what the catalog says: quick enough to be asked at each step."""
+        if self._ledger.progress().lsn > standing.lsn:
+            raise Yielded("the memory was written to meanwhile")
+
+
+def _why_worse(facts: Facts) -> str:
+    """Why the candidate may not replace the memory; empty when it may."""
+    before, after = facts.get("recall_before"), facts.get("recall_after")
+    if before is not None and after is not None and Recall(**after).worse_than(Recall(**before)):
+        return (
+            f"the probes got worse: top-1 {before['top1']:.3f} to {after['top1']:.3f}, "
+            f"cosine {before['cosine']:.3f} to {after['cosine']:.3f}"
+        )
+    if facts["stale_after"][0] > facts["stale_before"][0]:
+        return f"stale answers rose from {facts['stale_before'][0]} to {facts['stale_after'][0]}"
+    return ""

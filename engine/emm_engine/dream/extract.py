@@ -1,0 +1,76 @@
+"""The phase *extract*: what a newer extractor would say of the text that is kept, and what contradicts what.
+
+Purpose: labels are derived data, so a better extractor must reach old text without anybody ingesting it again.
+Invariants: a run is examined once for each version of extractor and embedder, in steps that survive a kill;
+nothing is changed but the staging; a contradiction is reported and never resolved here, for two texts that disagree
+are both kept and both cited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.relabels import Relabels
+from emm_engine.catalog.store import Catalog, Run
+from emm_engine.dream.budget import Budget
+from emm_engine.dream.kept import KeptPairs, chunks
+from emm_engine.embeddings.provider import Embedder
+from emm_engine.ingest.pipeline import extracted
+from emm_engine.matrices import labels as labelling
+
+EXAMINED_TOGETHER: Final = 1024  # passages; one transaction
+CONTRADICTIONS_NAMED: Final = 5
+
+
+def extractor_of(embedder_fingerprint: str) -> str:
+    """What labels depend on besides the text: the code's version, and the embedder that finds the terms."""
+    return f"{labelling.EXTRACTOR_VERSION}/{embedder_fingerprint}"
+
+
+def reexamine(
+    catalog: Catalog, run: Run, embedder: Embedder, pairs: KeptPairs, budget: Budget, tell: Callable[[str], None]
+) -> int:
+    """Stage the labels that differ; returns how many passages are staged. Goes on where it was stopped."""
+    relabels, ledger = Relabels(catalog, run), PairLedger(catalog, run)
+    extractor = extractor_of(embedder.fingerprint)
+    if relabels.extractor() != extractor:
+        relabels.start(extractor)
+    for part in chunks(pairs.kept(relabels.examined(extractor)), EXAMINED_TOGETHER):
+        budget.check()
+        found = extracted(ledger, embedder, part, pairs.texts(part))
+        known = ledger.kept(part)
+        relabels.stage(part[-1], {each: found[each] for each in part if dict(found[each]) != dict(known[each])})
+        tell(f"examined up to passage {part[-1]}")
+    return relabels.count()
+
+
+def contradictions(catalog: Catalog, run: Run) -> list[tuple[int, int]]:
+    """(passage, passage) of current documents of one title that give one fact different values, older first.
+
+    One for each title and fact: the newest document against the last before it that says otherwise.
+    """
+    rows = catalog.query(
+        "SELECT title, date, documents.document_id, passage_id, labels.name FROM documents "
+        "JOIN passages ON passages.document_id = documents.document_id JOIN pair_labels USING(passage_id) "
+        "JOIN labels ON labels.label_id = pair_labels.label_id "
+        "WHERE documents.tenant_id = ? AND documents.scope_id = ? AND superseded = 0 AND kind = 'fact' AND title IN "
+        "(SELECT title FROM documents WHERE scope_id = ? AND superseded = 0 GROUP BY title HAVING count(*) > 1) "
+        "ORDER BY title, date, documents.document_id, passage_id, labels.name",
+        (run.tenant_id, run.scope_id, run.scope_id),
+    )
+    said: dict[tuple[str, str], list[tuple[int, int, set[str]]]] = {}  # (document, its first passage with it, values)
+    for title, _, document_id, passage_id, name in rows:
+        fact, _, stated = name.partition(": ")
+        of_fact = said.setdefault((title, fact), [])
+        if not of_fact or of_fact[-1][0] != document_id:
+            of_fact.append((document_id, passage_id, set()))
+        of_fact[-1][2].add(stated)
+    found = []
+    for of_fact in said.values():
+        *older, newest = of_fact
+        against = next((each for each in reversed(older) if not each[2] & newest[2]), None)
+        if against is not None:
+            found.append((against[1], newest[1]))
+    return sorted(found)

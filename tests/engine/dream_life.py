@@ -6,10 +6,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import emm
 from emm_engine import Archive, Document, Label, Scope
 from emm_engine.dream.budget import Budget
 from emm_engine.dream.reports import DreamReport
+from emm_engine.ingest import pipeline
+from emm_engine.matrices import labels as labelling
 from emm_engine.settings import SHARING_DREAM, Settings
 
 RUN = Scope("lab", "code", "bench", "host")
@@ -90,3 +94,16 @@ def dreams(
 def only(reports: list[DreamReport]) -> DreamReport:
     (report,) = reports
     return report
+
+
+def newer_extractor(patch: pytest.MonkeyPatch) -> None:
+    """From now on every fourth case is a label of its own."""
+    original = labelling.pair_labels
+
+    def better(declared, terms, text):  # type: ignore[no-untyped-def]
+        case = text.partition(" in case ")[2].partition(",")[0]
+        extra = [(Label("case", f"case {case}"), 1.0)] if case.isdecimal() and int(case) % 4 == 0 else []
+        return sorted([*original(declared, terms, text), *extra])
+
+    patch.setattr(pipeline, "pair_labels", better)
+    patch.setattr(labelling, "EXTRACTOR_VERSION", labelling.EXTRACTOR_VERSION + 1)

@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 
 import emm
-from emm_engine import Archive, Document, Label, Scope
+from emm_engine import Archive, Document, Scope
 from emm_engine.dream import distill, probes
 from emm_engine.dream.kept import KeptPairs
 from emm_engine.dream.plan import plan_of
 from emm_engine.ingest import pipeline
-from emm_engine.matrices import labels as labelling
 from emm_engine.settings import SHARING_DREAM, Settings
-from tests.engine.dream_life import RUN, dreams, make_archive, make_memory, notes, only, waiting
+from tests.engine.dream_life import RUN, dreams, make_archive, make_memory, newer_extractor, notes, only, waiting
 
 
 @pytest.fixture(scope="module")
@@ -142,18 +141,6 @@ def test_what_could_not_be_unlearned_is_solved_away(
 
 
 # --- extract -------------------------------------------------------------------------------------
-
-
-def newer_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = labelling.pair_labels
-
-    def better(declared, terms, text):  # type: ignore[no-untyped-def]
-        case = text.partition(" in case ")[2].partition(",")[0]
-        extra = [(Label("case", f"case {case}"), 1.0)] if case.isdecimal() and int(case) % 4 == 0 else []
-        return sorted([*original(declared, terms, text), *extra])
-
-    monkeypatch.setattr(pipeline, "pair_labels", better)
-    monkeypatch.setattr(labelling, "EXTRACTOR_VERSION", labelling.EXTRACTOR_VERSION + 1)
 
 
 def test_a_newer_extractor_reaches_text_that_was_ingested_long_ago(
@@ -329,9 +316,7 @@ def only_phases(told: list[str]) -> list[str]:
     return list(dict.fromkeys(text.removeprefix("phase ") for text in told if text.startswith("phase ")))
 
 
-def test_a_budget_of_writes_leaves_the_rest_for_the_next_dream(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_budget_of_writes_leaves_the_next_dream_does(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     only(dreams(archive))
     newer_extractor(monkeypatch)
     first = only(dreams(archive, writes=8))

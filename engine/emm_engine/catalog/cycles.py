@@ -48,6 +48,12 @@ class Cycles:
         found = self._read("state = 'running'", ())
         return found[0] if found else None
 
+    def is_torn(self) -> bool:
+        """Whether a swap was intended and nobody has settled it."""
+        return bool(
+            self._catalog.query("SELECT 1 FROM cycles WHERE scope_id = ? AND swap IS NOT NULL", (self._run.scope_id,))
+        )
+
     def history(self, count: int) -> list[Cycle]:
         """The newest cycles, newest first."""
         return self._read("1 = 1 ORDER BY cycle_id DESC LIMIT ?", (count,))

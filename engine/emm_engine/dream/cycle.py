@@ -66,6 +66,9 @@ class CycleRun:
         """
         cycle = self._cycles.running() or self._cycles.begin(self._budget.clock.utc())
         try:
+            if self._cycles.is_torn():
+                with self._writer():  # which settles it
+                    cycle = self._cycles.running() or cycle
             while cycle.state == "running":
                 self._budget.check()
                 cycle = self._phase(cycle, seen)

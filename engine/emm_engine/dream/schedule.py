@@ -57,16 +57,16 @@ class Scheduler:
         self._mark = activity.mark()
         self._quiet_since = clock.monotonic()
 
-    def is_idle(self) -> bool:
-        """Nobody has used the archive for a while, and the machine has little to do."""
+    def is_quiet(self) -> bool:
+        """Nobody has used the archive for a while."""
         mark, now = self._activity.mark(), self._clock.monotonic()
         if mark != self._mark:
             self._mark, self._quiet_since = mark, now
-        return now - self._quiet_since >= self._policy.quiet_seconds and self._load() <= self._policy.load_max
+        return now - self._quiet_since >= self._policy.quiet_seconds
 
     def step(self) -> Iterator[DreamReport]:
-        """One look: the dreams that are due, when it is idle."""
-        if self.is_idle():
+        """One look: the dreams that are due, when it is quiet and the machine has little to do."""
+        if self.is_quiet() and self._load() <= self._policy.load_max:
             yield from self._dreamer.dream(self._budget, self._place)
 
     def follow(self, go_on: Callable[[], bool], tell: Callable[[str], None]) -> Iterator[DreamReport]:
@@ -82,4 +82,4 @@ class Scheduler:
         return Budget(self._clock, self._policy.seconds, self._policy.writes, self._disturbed)
 
     def _disturbed(self) -> str | None:
-        return "the archive is in use" if self._activity.mark() != self._mark else None
+        return None if self.is_quiet() else "the archive is in use"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emm_tools.bench_capacity import capacity
+from emm_tools.bench_dream import dream
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
@@ -34,7 +35,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, growth, kernel, replay, upgrade):
+for _each in (capacity, dream, growth, kernel, replay, upgrade):
     bench.add_command(_each)
 
 

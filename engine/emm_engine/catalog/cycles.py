@@ -197,7 +197,6 @@ def _make_it_so(catalog: Catalog, run: Run, cycle_id: int, memory: emm.Memory) -
         "SELECT passage_id, label_id, weight FROM relabel_labels WHERE passage_id = ?",
         relabels,
     )
-    catalog.executemany("DELETE FROM relabel_labels WHERE passage_id = ?", relabels)
     catalog.executemany("DELETE FROM relabels WHERE passage_id = ?", relabels)
     facts = facts_of(catalog.query("SELECT facts FROM cycles WHERE cycle_id = ?", (cycle_id,))[0][0])
     catalog.executemany(

@@ -2,7 +2,7 @@
 
 Purpose: examine a run once for each version of the extractor, in steps that survive a kill. Invariants: the matrix's
 own labels (`pair_labels`) stay what they are until a swap replaces them; how far a run has been examined, and what
-was found on the way, is one transaction.
+was found on the way, is one transaction; a passage's staged labels go with its row in `relabels`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,20 @@ class Relabels:
         """Begin to examine the run with another extractor; what the one before staged is void."""
         run = self._run
         with self._catalog.transaction():
-            self._catalog.executemany(
-                "DELETE FROM relabel_labels WHERE passage_id IN (SELECT passage_id FROM relabels WHERE scope_id = ?)",
-                [(run.scope_id,)],
-            )
             self._catalog.executemany("DELETE FROM relabels WHERE scope_id = ?", [(run.scope_id,)])
             self._catalog.executemany("DELETE FROM extractions WHERE scope_id = ?", [(run.scope_id,)])
             self._catalog.executemany(
                 "INSERT INTO extractions(scope_id, tenant_id, extractor, passage_id) VALUES (?, ?, ?, 0)",
                 [(run.scope_id, run.tenant_id, extractor)],
+            )
+
+    def drop_superseded(self) -> None:
+        """What has been superseded since it was staged needs no new labels."""
+        with self._catalog.transaction():
+            self._catalog.executemany(
+                "DELETE FROM relabels WHERE scope_id = ? AND passage_id IN "
+                "(SELECT passage_id FROM pairs WHERE scope_id = ? AND superseded = 1)",
+                [(self._run.scope_id, self._run.scope_id)],
             )
 
     def stage(self, upto: int, labels: Mapping[int, Weighted]) -> None:
@@ -67,7 +72,7 @@ class Relabels:
             )
 
     def count(self) -> int:
-        """Staged passages, superseded ones among them."""
+        """Staged passages."""
         rows = self._catalog.query("SELECT count(*) FROM relabels WHERE scope_id = ?", (self._run.scope_id,))
         return int(rows[0][0])
 

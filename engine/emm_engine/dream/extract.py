@@ -37,6 +37,7 @@ def reexamine(
     extractor = extractor_of(embedder.fingerprint)
     if relabels.extractor() != extractor:
         relabels.start(extractor)
+    relabels.drop_superseded()
     for part in chunks(pairs.kept(relabels.examined(extractor)), EXAMINED_TOGETHER):
         budget.check()
         found = extracted(ledger, embedder, part, pairs.texts(part))

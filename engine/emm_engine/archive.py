@@ -7,11 +7,16 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from emm import ExistsError, InputError, MissingError
+import numpy as np
+
+from emm import ExistsError, InputError, Memory, MissingError
+from emm_engine.catalog.closures import Closures
+from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
@@ -19,15 +24,21 @@ from emm_engine.documents import Document
 from emm_engine.dream.activity import note_use
 from emm_engine.dream.cycle import Tell
 from emm_engine.dream.dreamer import Dreamer
-from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
-from emm_engine.errors import EmbedderError
+from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Float32Array, Provider
+from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.files import make_folder
-from emm_engine.hierarchy import Scope, shape_of
-from emm_engine.ingest.pipeline import Ingest, OnProgress
+from emm_engine.hierarchy import Place, Scope
+from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest, OnProgress
+from emm_engine.matrices.consult import Consulting
+from emm_engine.matrices.growth import Growth
+from emm_engine.matrices.rollup import RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
-from emm_engine.reports import IngestReport, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
+from emm_engine.settings import Settings
+from emm_engine.upkeep import closing
+from emm_engine.upkeep.tree import Tree, hint_of
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.store import VectorStore
 
@@ -45,11 +56,17 @@ class Archive:
         self.path = path
         self._catalog = catalog
         self._provider = provider
+        self.settings = Settings(catalog)
+        self.domains = Domains(catalog)
+        self._closures = Closures(catalog)
         self._shelf = MatrixShelf(path, catalog)
+        self._growth = Growth(catalog, self._keys_of)
+        self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
+        self._consulting = Consulting(catalog, self._shelf)
         self._folder = EmbedderFolder(path / "embedders")
         self._embedders: dict[str, Embedder] = {}  # by fingerprint
         self._stores: dict[str, VectorStore] = {}
-        self._retrieval = Retrieval(catalog, self._shelf, self._models)
+        self._retrieval = Retrieval(catalog, self._consulting, self._models)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
@@ -90,12 +107,16 @@ class Archive:
         """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
 
         Durable when it returns; idempotent by title and text. `FencedError` when another process is writing the
-        run, `CatalogError` when its memory is not the one the catalog describes.
+        run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the run is closed.
+        Refreshes the roll-ups above the run where that takes about a second at most.
         """
+        self._closures.require_open(scope.require_run())
         run = self._catalog.ensure_run(scope)
         note_use(self.path)
         with self._shelf.open_writer(run) as memory:
-            return Ingest(self._catalog, run, memory, self._models, progress).run(documents)
+            self._closures.require_open(scope)  # again, for now nobody closes it behind our back
+            report = self._ingest(run, memory, documents, progress)
+        return replace(report, notices=(*report.notices, *self._merge_up(scope)))
 
     def ask(
         self,
@@ -122,12 +143,42 @@ class Archive:
 
     def dreamer(self, tell: Tell = lambda text: None) -> Dreamer:
         """Who dreams in this archive; `tell` hears of each step."""
-        return Dreamer(self.path, self._catalog, self._shelf, self._models, tell)
+        return Dreamer(self.path, self._catalog, self._shelf, self._models, self._merge_up, tell)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
+
+    def levels(self, tenant: str | None = None) -> list[LevelStatus | RunStatus]:
+        """The tree with its tenants, domains and projects, each before what is below it."""
+        return list(Tree(self._catalog, self._shelf, self._consulting).lines(self.tree(tenant)))
+
+    # --- what a keeper does to scopes ------------------------------------------------------------
+
+    def rollup(self, scope: Scope | None = None) -> list[RollupReport]:
+        """Bring the roll-ups of a project or domain (None: of every domain) up to date, projects first.
+
+        `MissingError` where there is no run below; `ScopeError` for a run, which has no roll-up.
+        """
+        if scope is not None and scope.is_run:
+            raise ScopeError("a run has no roll-up", expected="a project or a domain", found=str(scope))
+        domains = sorted({Scope(run.tenant, run.domain) for run in self.scopes()})
+        if scope is not None:
+            closing.runs_of(self._catalog, scope)
+            domains = [scope]
+        return [report for each in domains for report in self._rolling_up.refresh(each)]
+
+    def close_scope(self, place: Place) -> bool:
+        """No more documents at or below a scope; what an interrupted ingest left there is finished first.
+
+        False when it was closed already; `FencedError`, and nothing closed, while an ingest is at work there.
+        """
+        return closing.close(self._catalog, place, self._finish)
+
+    def reopen_scope(self, place: Place) -> bool:
+        """Take documents again; False when the scope was open. `ScopeError` while a scope above it is closed."""
+        return closing.reopen(self._catalog, place)
 
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
@@ -144,6 +195,39 @@ class Archive:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _ingest(
+        self, run: Run, memory: Memory, documents: Iterable[Document], progress: OnProgress | None
+    ) -> IngestReport:
+        report = Ingest(self._catalog, run, memory, self._models, progress).run(documents)
+        grown = self._growth.grow_if_saturated(run, memory)
+        if not grown:
+            return report
+        saturation = float(memory.saturation)
+        return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
+
+    def _merge_up(self, run: Scope) -> list[str]:
+        """Refresh the roll-ups above a run; says which could not be."""
+        behind = [each for each in self._rolling_up.refresh_above(run) if each.outcome == "behind"]
+        return [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
+
+    def _finish(self, run: Run) -> None:
+        """End what an interrupted ingest left, once nobody else writes the run."""
+        with self._shelf.open_writer(run) as memory:
+            ledger = PairLedger(self._catalog, run)
+            ledger.reconcile(memory.write_count, memory.lsn)
+            progress = ledger.progress()
+            if progress.pending or progress.stale:
+                self._ingest(run, memory, (), None)
+
+    def _keys_of(self, run: Run, passage_ids: Sequence[int]) -> Float32Array:
+        """(n, key_dim): the keys that these passages were written with, made again from their texts."""
+        embedder, _ = self._models(run)
+        keys = np.empty((len(passage_ids), embedder.dim), np.float32)
+        for low in range(0, len(passage_ids), PASSAGES_PER_CHUNK):
+            part = slice(low, low + PASSAGES_PER_CHUNK)
+            keys[part] = embedder.embed(list(self._catalog.texts(run.tenant_id, passage_ids[part]).values()))
+        return keys
+
     def _status(self, run: Run) -> RunStatus:
         documents, passages = self._catalog.query(
             "SELECT (SELECT count(*) FROM documents WHERE scope_id = ? AND superseded = 0), "
@@ -153,7 +237,8 @@ class Archive:
         )[0]
         progress = PairLedger(self._catalog, run).progress()
         memory = self._shelf.reader(run, progress.lsn)
-        shape = shape_of(run.scope.domain)
+        shape = self.domains.shape_of(run.scope.domain)
+        saturation = float(memory.saturation) if memory is not None else 0.0
         store = self._store(run.scope)
         return RunStatus(
             scope=str(run.scope),
@@ -165,8 +250,10 @@ class Archive:
             lsn=progress.lsn,
             rank=memory.rank if memory is not None else shape.rank,
             dim=memory.dim if memory is not None else shape.dim,
-            saturation=float(memory.saturation) if memory is not None else 0.0,
+            saturation=saturation,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            closed=self._closures.closed_by(run.scope) is not None,
+            hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
         )
 
     def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
@@ -174,7 +261,7 @@ class Archive:
         tenant, domain = run.scope.tenant, run.scope.domain
         if self._catalog.embedder(tenant, domain) is None:
             texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
-            fitted = self._provider.fit(texts, shape_of(domain).key_dim)
+            fitted = self._provider.fit(texts, self.domains.shape_of(domain).key_dim)
             fingerprint = self._folder.save(fitted)
             self._catalog.set_embedder(
                 run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)

@@ -25,7 +25,17 @@ from typing import Final
 
 import numpy as np
 
-from emm_fuzz.dream_scene import SCENES, Scene, at_the_end, change_extractor, check, dream, intrude, make
+from emm_fuzz.dream_scene import (
+    SCENES,
+    Scene,
+    at_the_end,
+    change_extractor,
+    check,
+    dream,
+    intrude,
+    leave_growing_to_dreams,
+    make,
+)
 from emm_fuzz.fork_server import KILLED, Line, Writers
 from emm_fuzz.kill import file_system, memory_folder
 from emm_fuzz.kill_judge import BrokenPromiseError
@@ -179,6 +189,7 @@ def run(kills: int, seed: int, folder: Path, every_step: bool = True) -> Tally:
     try:
         with Writers() as writers:
             killer = Killer(writers, root, seed)
+            leave_growing_to_dreams()
             for scene in SCENES:
                 killer.prepare(scene)
             change_extractor()

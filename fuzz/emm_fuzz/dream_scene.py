@@ -22,6 +22,7 @@ from emm_engine.dream.budget import Budget, SystemClock
 from emm_engine.dream.kept import KeptPairs
 from emm_engine.ingest import pipeline
 from emm_engine.matrices import labels as labelling
+from emm_engine.matrices.growth import Growth
 from emm_engine.settings import SHARING_DREAM, Settings
 from emm_fuzz.fork_server import Tell
 from emm_fuzz.kill_judge import BrokenPromiseError
@@ -74,6 +75,11 @@ def make(scene: Scene, path: Path, tell: Tell) -> None:
         Settings(archive._catalog).set(RUN, SHARING_DREAM, True)
         archive._catalog.add_documents(archive._catalog.ensure_run(RUN), notes(9, 0, scene.waiting))
     tell("made")
+
+
+def leave_growing_to_dreams() -> None:
+    """In this process and its children an ingest raises no rank."""
+    setattr(Growth, "grow_if_saturated", lambda *_: [])  # noqa: B010
 
 
 def change_extractor() -> None:

@@ -177,8 +177,9 @@ def test_two_texts_of_one_title_that_disagree_are_reported_and_both_kept(archive
 # --- expansion -----------------------------------------------------------------------------------
 
 
-def test_a_full_matrix_is_solved_anew_at_a_larger_rank(tmp_path: Path) -> None:
-    """Its journal cannot give the pairs (they were adopted); the catalog can."""
+def test_a_full_matrix_is_solved_anew_at_a_larger_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ingest could not raise its rank (or a dream's own ingest has filled it); the catalog has the pairs."""
+    monkeypatch.setattr("emm_engine.matrices.growth.Growth.grow_if_saturated", lambda *_: [])
     path = tmp_path / "a"
     with Archive.create(path) as archive:
         make_memory(archive, "preconditioned", rank=16, ridge=2.0**-10, expand_at=0.0)

@@ -124,8 +124,11 @@ def test_as_of_leaves_out_what_came_later(run, archive: Path) -> None:
 
 def test_tree_lists_runs(run, archive: Path) -> None:
     rows = [json.loads(line) for line in run("emm", "tree", archive, "--json").out.splitlines()]
-    assert [(row["scope"], row["documents"], row["pending"]) for row in rows] == [("local:chemistry/hall/2023", 12, 0)]
-    assert "local:chemistry/hall/2023" in run("emm", "tree", archive).out
+    assert [row["level"] for row in rows] == ["tenant", "domain", "project", "run"]
+    assert {(row["documents"], row["pending"]) for row in rows} == {(12, 0)}
+    assert rows[-1]["scope"] == "local:chemistry/hall/2023"
+    shown = [line.split()[0] for line in run("emm", "tree", archive).out.splitlines()[1:]]
+    assert shown == ["local:", "chemistry", "hall", "2023"]
 
 
 def test_hostile_text_does_not_reach_the_terminal_raw(run, tmp_path: Path) -> None:

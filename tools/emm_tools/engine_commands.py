@@ -1,14 +1,12 @@
-"""`emm ingest | ask | tree`: documents in, cited answers out.
+"""`emm ingest | ask`: documents in, cited answers out.
 
-Purpose: thin commands over `emm_engine.Archive`. Invariants: `ask` and `tree` write nothing; progress is on stderr and
+Purpose: thin commands over `emm_engine.Archive`. Invariants: `ask` writes nothing; progress is on stderr and
 only on a terminal; what a document says is never sent to the terminal raw.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,7 +18,6 @@ import emm
 from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
 from emm_engine.retrieval.context import shown_date
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
-from emm_tools.inspect_text import table
 
 QUOTE_CHARS = 130  # one line of a terminal
 RUNS_NAMED = 20
@@ -210,33 +207,3 @@ def _vector_only(answer: Answer) -> Iterator[str]:
             yield f"     {printable(quote)}"
     if not answer.vector_only:
         yield "  nothing"
-
-
-@click.command(cls=OneSentence, epilog=examples("emm tree labs/archive", "emm tree labs/archive --json"))
-@click.argument("archive")
-@click.option("--tenant", help="Only this tenant's runs.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a run.")
-def tree(archive: str, tenant: str | None, as_json: bool) -> None:
-    """List the runs of ARCHIVE: documents, passages, pairs in the matrix and waiting, saturation."""
-    with Archive.open(archive) as opened:
-        runs = opened.tree(tenant)
-        tell_notices(opened.notices)
-    if as_json:
-        for run in runs:
-            click.echo(json.dumps(dataclasses.asdict(run)))
-        return
-    head = ("run", "documents", "passages", "absorbed", "pending", "M", "saturation", "lsn")
-    rows = [
-        (
-            run.scope,
-            run.documents,
-            run.passages,
-            run.absorbed,
-            run.pending,
-            f"{run.dim} × {run.rank}",
-            f"{run.saturation:.2f}",
-            run.lsn,
-        )
-        for run in runs
-    ]
-    click.echo("\n".join(table(head, rows)) if rows else "the archive holds no run yet")

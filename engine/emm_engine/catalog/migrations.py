@@ -14,6 +14,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE settings(tenant_id INTEGER NOT NULL REFERENCES tenants, scope TEXT NOT NULL, "
         "key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(tenant_id, scope, key)) WITHOUT ROWID",
     ),
+    (  # 3: domains of one's own, and which run memories each roll-up holds; closing is said in settings, at any level
+        "CREATE TABLE domains(name TEXT PRIMARY KEY, start_rank INTEGER NOT NULL, dim INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE rollups(tenant_id INTEGER NOT NULL REFERENCES tenants, scope TEXT NOT NULL, "
+        "memory_uuid TEXT NOT NULL, memory_rank INTEGER NOT NULL, PRIMARY KEY(tenant_id, scope)) WITHOUT ROWID",
+        "CREATE TABLE rollup_sources(tenant_id INTEGER NOT NULL REFERENCES tenants, scope TEXT NOT NULL, "
+        "scope_id INTEGER NOT NULL, memory_uuid TEXT NOT NULL, lsn INTEGER NOT NULL, "
+        "PRIMARY KEY(tenant_id, scope, scope_id)) WITHOUT ROWID",
+        "ALTER TABLE scopes DROP COLUMN closed",
+    ),
     (  # dreams: where each cycle stands, which pairs it changes, and labels staged for them
         "CREATE TABLE cycles(cycle_id INTEGER PRIMARY KEY AUTOINCREMENT, "
         "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "

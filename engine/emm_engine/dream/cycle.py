@@ -26,10 +26,12 @@ from emm_engine.dream.kept import KeptPairs
 from emm_engine.dream.plan import SATURATION_MAX, Plan, Standing, plan_of
 from emm_engine.dream.probes import Probes, Recall, chosen, measure, probes_of, surprise
 from emm_engine.dream.stale import stale_answers
+from emm_engine.hierarchy import Scope
 from emm_engine.ingest.pipeline import Ingest, Models
 from emm_engine.matrices.shelf import MatrixShelf
 
 Tell = Callable[[str], None]
+MergeUp = Callable[[Scope], list[str]]  # refresh the roll-ups above a run; which could not be, and why
 Following = Literal["extract", "probe", "distill", "checkpoint", "complete", "done", "rolled-back"]
 Phase = Callable[[Cycle], tuple[Following, Facts]]  # what a phase leads to, and what it found
 
@@ -38,12 +40,21 @@ class CycleRun:
     """The work of one cycle."""
 
     def __init__(
-        self, folder: Path, catalog: Catalog, shelf: MatrixShelf, models: Models, run: Run, budget: Budget, tell: Tell
+        self,
+        folder: Path,
+        catalog: Catalog,
+        shelf: MatrixShelf,
+        models: Models,
+        merge_up: MergeUp,
+        run: Run,
+        budget: Budget,
+        tell: Tell,
     ) -> None:
         self._folder = folder  # of all cycles; this one's own lies in it
         self._catalog = catalog
         self._shelf = shelf
         self._models = models
+        self._merge_up = merge_up
         self._run = run
         self._budget = budget
         self._tell = tell
@@ -258,6 +269,7 @@ class CycleRun:
                 found |= self._measured(cycle, memory)
             else:
                 found["swapped"] = True
+        found["notes"] = [*cycle.facts.get("notes", ()), *self._merge_up(self._run.scope)]
         return "done", found
 
     # --- the memory ------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from emm_engine.catalog.relabels import Relabels
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.dream.activity import FOLDER
 from emm_engine.dream.budget import Budget
-from emm_engine.dream.cycle import CycleRun, Tell
+from emm_engine.dream.cycle import CycleRun, MergeUp, Tell
 from emm_engine.dream.extract import extractor_of
 from emm_engine.dream.reports import DreamReport, report_of
 from emm_engine.files import make_folder
@@ -37,12 +37,19 @@ class Dreamer:
     """Dreams over one archive."""
 
     def __init__(
-        self, root: Path, catalog: Catalog, shelf: MatrixShelf, models: Models, tell: Tell = lambda text: None
+        self,
+        root: Path,
+        catalog: Catalog,
+        shelf: MatrixShelf,
+        models: Models,
+        merge_up: MergeUp = lambda run: [],
+        tell: Tell = lambda text: None,
     ) -> None:
         self.folder = root / FOLDER
         self._catalog = catalog
         self._shelf = shelf
         self._models = models
+        self._merge_up = merge_up
         self._tell = tell
 
     def opted_in(self, place: Place | None = None) -> list[Run]:
@@ -97,7 +104,7 @@ class Dreamer:
 
     def _dream(self, run: Run, budget: Budget) -> DreamReport:
         resumed = Cycles(self._catalog, run).running() is not None
-        work = CycleRun(self.folder, self._catalog, self._shelf, self._models, run, budget, self._tell)
+        work = CycleRun(self.folder, self._catalog, self._shelf, self._models, self._merge_up, run, budget, self._tell)
         cycle = work.go(lambda: self._seen(run, budget.writes_max))
         if resumed and cycle.state == "yielded":  # what it had begun with is gone; this dream's own turn is not
             cycle = work.go(lambda: self._seen(run, budget.writes_max))

@@ -21,8 +21,9 @@ from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import end_of
 from emm_engine.embeddings.provider import Embedder, Float32Array
 from emm_engine.hierarchy import Scope
+from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.labels import codes
-from emm_engine.matrices.shelf import MatrixShelf, recall
+from emm_engine.matrices.shelf import recall
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.retrieval.associations import Candidates, decode
 from emm_engine.retrieval.context import build, n_tokens
@@ -42,9 +43,9 @@ Models = Callable[[Run], tuple[Embedder, VectorStore]]
 class Retrieval:
     """Answers questions over an open archive; keeps nothing that the catalog cannot outdate."""
 
-    def __init__(self, catalog: Catalog, shelf: MatrixShelf, models: Models) -> None:
+    def __init__(self, catalog: Catalog, consulting: Consulting, models: Models) -> None:
         self._catalog = catalog
-        self._shelf = shelf
+        self._consulting = consulting
         self._models = models
         self._filled: dict[str, tuple[int, int]] = {}
         self._candidates: dict[str, tuple[tuple[int, int], Candidates]] = {}  # by scope, with the catalog's version
@@ -170,11 +171,7 @@ class Retrieval:
     def _associate(
         self, key: Float32Array, scope: Scope, runs: Sequence[Run], reader: CatalogReader, vectors: VectorStore
     ) -> list[Association]:
-        memories = []
-        for run in runs:
-            memory = self._shelf.reader(run, PairLedger(self._catalog, run).progress().lsn)
-            if memory is not None and memory.write_count:
-                memories.append(memory)
+        memories = self._consulting.memories(scope)
         if not memories or not key.any():
             return []
         candidates = self._candidates_of(scope, reader, memories)
@@ -192,7 +189,7 @@ class Retrieval:
         if held is None or held[0] != version:
             counted = reader.matrix_labels(LABEL_SUPPORT_MIN)
             labels = [label for label, _ in counted]
-            n_pairs = max(sum(memory.write_count for memory in memories), 1)
+            n_pairs = max(self._consulting.standing(scope).n_pairs(scope), 1)
             shares = [count / n_pairs for _, count in counted]
             held = (version, Candidates(labels, codes(labels, memories[0].dim), shares))
             self._candidates[str(scope)] = held

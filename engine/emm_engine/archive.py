@@ -17,6 +17,7 @@ import numpy as np
 from emm import ExistsError, InputError, Memory, MissingError
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
+from emm_engine.catalog.material import materials, pair_keys
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
@@ -225,7 +226,7 @@ class Archive:
         keys = np.empty((len(passage_ids), embedder.dim), np.float32)
         for low in range(0, len(passage_ids), PASSAGES_PER_CHUNK):
             part = slice(low, low + PASSAGES_PER_CHUNK)
-            keys[part] = embedder.embed(list(self._catalog.texts(run.tenant_id, passage_ids[part]).values()))
+            keys[part] = pair_keys(embedder, materials(self._catalog, run.tenant_id, passage_ids[part]))
         return keys
 
     def _status(self, run: Run) -> RunStatus:

@@ -18,8 +18,11 @@ import numpy as np
 
 import emm
 from emm_engine import Archive, Document, Label, Scope
+from emm_engine.catalog.material import Material
+from emm_engine.documents import Marked
 from emm_engine.dream.budget import Budget, SystemClock
 from emm_engine.dream.kept import KeptPairs
+from emm_engine.extraction.keyphrases import PhraseModel
 from emm_engine.ingest import pipeline
 from emm_engine.matrices import labels as labelling
 from emm_engine.matrices.growth import Growth
@@ -84,14 +87,14 @@ def leave_growing_to_dreams() -> None:
 
 def change_extractor() -> None:
     """From now on, in this process and its children, every third note has one more label."""
-    original = labelling.pair_labels
+    original = pipeline._said
 
-    def newer(declared: Any, terms: Any, text: str) -> list[tuple[Label, float]]:
-        case = text.partition("case ")[2].partition(" ")[0]
-        more = [(Label("case", case), 1.0)] if case.isdecimal() and int(case) % 3 == 0 else []
-        return sorted([*original(declared, terms, text), *more])
+    def newer(passage: Material, phrases: PhraseModel) -> list[Marked]:
+        case = passage.text.partition("case ")[2].partition(" ")[0]
+        more = [Marked(Label("case", case))] if case.isdecimal() and int(case) % 3 == 0 else []
+        return [*original(passage, phrases), *more]
 
-    vars(pipeline)["pair_labels"] = newer
+    vars(pipeline)["_said"] = newer
     labelling.EXTRACTOR_VERSION += 1
 
 

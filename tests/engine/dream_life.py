@@ -10,6 +10,7 @@ import pytest
 
 import emm
 from emm_engine import Archive, Document, Label, Scope
+from emm_engine.documents import Marked
 from emm_engine.dream.budget import Budget
 from emm_engine.dream.reports import DreamReport
 from emm_engine.ingest import pipeline
@@ -98,12 +99,12 @@ def only(reports: list[DreamReport]) -> DreamReport:
 
 def newer_extractor(patch: pytest.MonkeyPatch) -> None:
     """From now on every fourth case is a label of its own."""
-    original = labelling.pair_labels
+    original = pipeline._said
 
-    def better(declared, terms, text):  # type: ignore[no-untyped-def]
-        case = text.partition(" in case ")[2].partition(",")[0]
-        extra = [(Label("case", f"case {case}"), 1.0)] if case.isdecimal() and int(case) % 4 == 0 else []
-        return sorted([*original(declared, terms, text), *extra])
+    def better(passage, phrases):  # type: ignore[no-untyped-def]
+        case = passage.text.partition(" in case ")[2].partition(",")[0]
+        more = [Marked(Label("case", f"case {case}"))] if case.isdecimal() and int(case) % 4 == 0 else []
+        return [*original(passage, phrases), *more]
 
-    patch.setattr(pipeline, "pair_labels", better)
+    patch.setattr(pipeline, "_said", better)
     patch.setattr(labelling, "EXTRACTOR_VERSION", labelling.EXTRACTOR_VERSION + 1)

@@ -193,8 +193,8 @@ def _make_it_so(catalog: Catalog, run: Run, cycle_id: int, memory: emm.Memory) -
     _settled_batch(catalog, run, memory.write_count - expected, expected, memory.lsn)
     catalog.executemany("DELETE FROM pair_labels WHERE passage_id = ?", relabels)
     catalog.executemany(
-        "INSERT INTO pair_labels(passage_id, label_id, weight) "
-        "SELECT passage_id, label_id, weight FROM relabel_labels WHERE passage_id = ?",
+        "INSERT INTO pair_labels(passage_id, label_id, weight, span_start, span_end) "
+        "SELECT passage_id, label_id, weight, span_start, span_end FROM relabel_labels WHERE passage_id = ?",
         relabels,
     )
     catalog.executemany("DELETE FROM relabels WHERE passage_id = ?", relabels)

@@ -23,7 +23,20 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "PRIMARY KEY(tenant_id, scope, scope_id)) WITHOUT ROWID",
         "ALTER TABLE scopes DROP COLUMN closed",
     ),
-    (  # dreams: where each cycle stands, which pairs it changes, and labels staged for them
+    (  # 4: which characters say a label or make a pair's key, labels of single passages, phrases of a domain
+        "ALTER TABLE passages ADD COLUMN key_start INTEGER",
+        "ALTER TABLE passages ADD COLUMN key_end INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_end INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_end INTEGER",
+        "CREATE TABLE passage_labels(passage_id INTEGER NOT NULL REFERENCES passages, "
+        "label_id INTEGER NOT NULL REFERENCES labels, span_start INTEGER, span_end INTEGER, "
+        "PRIMARY KEY(passage_id, label_id)) WITHOUT ROWID",
+        "CREATE TABLE phrases(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "phrase TEXT NOT NULL, n_passages INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain, phrase)) WITHOUT ROWID",
+    ),
+    (  # 5: dreams: where each cycle stands, which pairs it changes, and labels staged for them
         "CREATE TABLE cycles(cycle_id INTEGER PRIMARY KEY AUTOINCREMENT, "
         "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
         "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE, "
@@ -42,6 +55,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX relabels_scope ON relabels(scope_id, passage_id)",
         "CREATE TABLE relabel_labels(passage_id INTEGER NOT NULL REFERENCES relabels ON DELETE CASCADE, "
         "label_id INTEGER NOT NULL REFERENCES labels ON DELETE CASCADE, weight REAL NOT NULL, "
-        "PRIMARY KEY(passage_id, label_id))",
+        "span_start INTEGER, span_end INTEGER, PRIMARY KEY(passage_id, label_id))",
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from emm_engine.catalog.pairs import Weighted
+from emm_engine.catalog.pairs import Taught
 from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import Label
 
@@ -53,7 +53,7 @@ class Relabels:
                 [(self._run.scope_id, self._run.scope_id)],
             )
 
-    def stage(self, upto: int, labels: Mapping[int, Weighted]) -> None:
+    def stage(self, upto: int, labels: Mapping[int, Sequence[Taught]]) -> None:
         """The run is examined up to passage `upto`, and these passages now have these labels."""
         catalog, run = self._catalog, self._run
         with catalog.transaction():
@@ -63,11 +63,12 @@ class Relabels:
                 [(identity, run.tenant_id, run.scope_id) for identity in labels],
             )
             catalog.executemany(
-                "INSERT INTO relabel_labels(passage_id, label_id, weight) VALUES (?, ?, ?)",
+                "INSERT INTO relabel_labels(passage_id, label_id, weight, span_start, span_end) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (identity, catalog.label_id(run.tenant_id, label), weight)
-                    for identity, weighted in labels.items()
-                    for label, weight in weighted
+                    (identity, catalog.label_id(run.tenant_id, mark.label), each.weight, mark.start, mark.end)
+                    for identity, taught in labels.items()
+                    for each in taught
+                    for mark in (each.mark,)
                 ],
             )
 

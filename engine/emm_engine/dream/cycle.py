@@ -138,8 +138,7 @@ class CycleRun:
         return int(rows[0][0])
 
     def _extract(self, cycle: Cycle) -> tuple[Following, Facts]:
-        embedder, _ = self._models(self._run)
-        staged = reexamine(self._catalog, self._run, embedder, self._pairs(), self._budget, self._tell)
+        staged = reexamine(self._catalog, self._run, self._pairs(), self._budget, self._tell)
         found = contradictions(self._catalog, self._run)
         return "probe", {
             "staged": staged,

@@ -78,8 +78,7 @@ class Dreamer:
     def _seen(self, run: Run, writes: int | None) -> str:
         """What a dream depends on, in a word: equal words, nothing new."""
         progress = PairLedger(self._catalog, run).progress()
-        embedder = self._catalog.embedder(run.scope.tenant, run.scope.domain)
-        extractor = extractor_of(embedder[1]) if embedder is not None else ""
+        extractor = extractor_of(self._catalog, run)
         staged = Relabels(self._catalog, run).count()
         return f"{progress.lsn} {progress.pending} {progress.stale} {staged} {extractor} {writes}"
 

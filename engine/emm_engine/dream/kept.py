@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from emm_engine.catalog.material import materials, pair_keys
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.relabels import Relabels
 from emm_engine.catalog.store import Catalog, Run
@@ -63,14 +64,9 @@ class KeptPairs:
         )
         return [row[0] for row in rows]
 
-    def texts(self, ids: Sequence[int]) -> list[str]:
-        """What is embedded for each passage."""
-        found = self._catalog.texts(self._run.tenant_id, ids)
-        return [found[identity] for identity in ids]
-
     def keys(self, ids: Sequence[int]) -> Float32Array:
         """(n, key_dim), as they were written."""
-        return self._embedder.embed(self.texts(ids))
+        return pair_keys(self._embedder, materials(self._catalog, self._run.tenant_id, ids))
 
     def written(self, ids: Sequence[int], dim: int) -> Float32Array:
         """(n, dim): the values that the matrix was given."""

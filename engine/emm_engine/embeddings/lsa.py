@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 import json
-import re
 import zipfile
 from collections.abc import Sequence
 
@@ -25,7 +24,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import EmbedderError
-from emm_engine.stopwords import STOPWORDS
+from emm_engine.words import analyse
 
 FORMAT = "emm-lsa-1"
 TERMS_MAX = 20_000
@@ -33,10 +32,6 @@ ROUNDS = 4  # power iterations of the randomised SVD
 SEED = 0
 DENSE_MAX = 300  # up to this many texts the SVD is exact
 TERM_CHARS_MAX = 40
-
-# Two characters and more; `en_us.utf-8` and `libc6` stay whole. The second branch takes what the first one cannot
-# finish, so that no stretch of text is tried twice (`a_-a_-…` was quadratic).
-_TERM = re.compile(r"\b(?:([^\W_][\w.+-]*[^\W_])\b|[^\W_][\w.+-]*)")
 
 
 class LsaEmbedder:
@@ -134,23 +129,6 @@ class LsaProvider:
                 "the embedding model contradicts itself", expected=(FORMAT, shape), found=(head, components.shape)
             )
         return LsaEmbedder(terms, idf, components)
-
-
-def analyse(text: str) -> list[str]:
-    """The terms of a text: lower case, without stop words, plurals made singular."""
-    return [singular(word) for word in _TERM.findall(text.lower()) if word and word not in STOPWORDS]
-
-
-@functools.lru_cache(maxsize=65_536)
-def singular(word: str) -> str:
-    """Harman's S-stemmer (1991): `libraries` → `library`, `failures` → `failure`, `locales` → `locale`."""
-    if word.endswith("ies") and len(word) > 4 and not word.endswith(("eies", "aies")):
-        return word[:-3] + "y"
-    if word.endswith("es") and len(word) > 3 and not word.endswith(("aes", "ees", "oes")):
-        return word[:-1]
-    if word.endswith("s") and len(word) > 3 and not word.endswith(("us", "ss", "is")):
-        return word[:-1]
-    return word
 
 
 def _vectorizer(min_df: int = 1) -> TfidfVectorizer:

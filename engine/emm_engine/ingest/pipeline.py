@@ -1,10 +1,10 @@
 """Documents into an archive: text first, then vectors, then the matrix.
 
 Purpose: one resumable pipeline. (1) take the run's memory, which is the lock; (2) settle what an interrupted
-ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder if there is none;
-(5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take superseded
-pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing) continues
-with no pair missing or doubled; memory use does not grow with the corpus, except for ids and the embedder's sample.
+ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder and count its phrases where
+that was not done; (5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take
+superseded pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing)
+continues with no pair missing or doubled; passages are held a chunk at a time, never all of them, nor all their ids.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 import emm
-from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.material import Material, declared, materials, pair_keys, vectors_and_keys
+from emm_engine.catalog.pairs import PairLedger, Taught
+from emm_engine.catalog.phrases import phrase_model
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Added, Catalog, Run
-from emm_engine.documents import Document, Label
+from emm_engine.documents import Document, Marked
 from emm_engine.embeddings.provider import Embedder
-from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
+from emm_engine.extraction.facts import facts
+from emm_engine.extraction.keyphrases import PhraseModel
+from emm_engine.matrices.labels import taught, value
 from emm_engine.reports import IngestReport, Progress
 from emm_engine.vectors.store import Ids, VectorStore
 
@@ -47,6 +51,7 @@ class Ingest:
         self._models = models
         self._progress = progress
         self._ledger = PairLedger(catalog, run)
+        self._reader = CatalogReader(catalog, run.tenant_id, [run], None)
         self._namespace = str(run.scope)
         self._phase_seconds: dict[str, float] = {}
 
@@ -60,10 +65,11 @@ class Ingest:
             phase = time.perf_counter()
             embedder, vectors = self._models(self._run)
             vectors.forget_cached()  # what a question held in memory alone is not in the log
+            phrases = phrase_model(self._catalog, self._run)
             self._tell("fitting", 1, 1, phase)
             phase = time.perf_counter()
             self._repair_vectors(embedder, vectors)
-            n_pairs = self._absorb(embedder, vectors)
+            n_pairs = self._absorb(embedder, vectors, phrases)
             n_unlearned = self._unlearn_stale(embedder)
             if n_pairs or n_unlearned:
                 self._memory.checkpoint()
@@ -116,40 +122,33 @@ class Ingest:
 
     # --- vectors ---------------------------------------------------------------------------------
 
-    def _hashes(self) -> dict[int, int]:
-        return CatalogReader(self._catalog, self._run.tenant_id, [self._run], None).text_hashes(self._run.scope_id)
-
     def _repair_vectors(self, embedder: Embedder, vectors: VectorStore) -> None:
         """Embed again what the log should hold and does not (damage, a lost tail); pending pairs come later."""
-        hashes = self._hashes()
-        pending = set(self._ledger.pending(len(hashes)))
-        settled = {identity: digest for identity, digest in hashes.items() if identity not in pending}
-        missing = vectors.missing(self._namespace, settled)
-        for low in range(0, len(missing), PASSAGES_PER_CHUNK):
-            part = missing[low : low + PASSAGES_PER_CHUNK]
-            texts = self._catalog.texts(self._run.tenant_id, part.tolist())
-            self._add_vectors(vectors, part, embedder.embed(list(texts.values())), hashes)
-
-    def _add_vectors(
-        self, vectors: VectorStore, ids: Ids, rows: np.typing.NDArray[np.float32], hashes: dict[int, int]
-    ) -> None:
-        digests = np.fromiter((hashes[identity] for identity in ids.tolist()), np.uint64, len(ids))
-        vectors.add(self._namespace, ids, rows, digests)
+        last = 0
+        while chunk := self._ledger.settled_after(last, PASSAGES_PER_CHUNK):
+            last = chunk[-1]
+            hashes = self._reader.text_hashes(self._run.scope_id, chunk)
+            missing = vectors.missing(self._namespace, hashes)
+            if len(missing):
+                passages = materials(self._catalog, self._run.tenant_id, missing.tolist())
+                rows = embedder.embed([passage.embedded for passage in passages])
+                vectors.add(self._namespace, missing, rows, _digests(missing, hashes))
 
     # --- the matrix ------------------------------------------------------------------------------
 
-    def _absorb(self, embedder: Embedder, vectors: VectorStore) -> int:
+    def _absorb(self, embedder: Embedder, vectors: VectorStore, phrases: PhraseModel) -> int:
         """Every pending pair, oldest first."""
         started = time.perf_counter()
-        hashes = self._hashes()
         n_done, n_total = 0, self._ledger.progress().pending
         while chunk := self._ledger.pending(PASSAGES_PER_CHUNK):
-            texts = list(self._catalog.texts(self._run.tenant_id, chunk).values())
-            keys = embedder.embed(texts)
-            absent = np.isin(chunk, vectors.missing(self._namespace, {i: hashes[i] for i in chunk}))
+            passages = materials(self._catalog, self._run.tenant_id, chunk)
+            rows, keys = vectors_and_keys(embedder, passages)
+            hashes = self._reader.text_hashes(self._run.scope_id, chunk)
+            ids = np.asarray(chunk, np.int64)
+            absent = np.isin(ids, vectors.missing(self._namespace, hashes))
             if absent.any():
-                self._add_vectors(vectors, np.asarray(chunk, np.int64)[absent], keys[absent], hashes)
-            labels = extracted(self._ledger, embedder, chunk, texts)
+                vectors.add(self._namespace, ids[absent], rows[absent], _digests(ids[absent], hashes))
+            labels = extracted(self._catalog, self._run, passages, phrases)
             for low in range(0, len(chunk), PAIRS_PER_BATCH):
                 self._write(chunk[low : low + PAIRS_PER_BATCH], keys[low : low + PAIRS_PER_BATCH], labels)
                 n_done += len(chunk[low : low + PAIRS_PER_BATCH])
@@ -160,9 +159,10 @@ class Ingest:
         self,
         ids: Sequence[int],
         keys: np.typing.NDArray[np.float32],
-        labels: dict[int, list[tuple[Label, float]]],
+        labels: dict[int, list[Taught]],
     ) -> None:
-        values = np.stack([value(labels[identity], self._memory.dim) for identity in ids])
+        dim = self._memory.dim
+        values = np.stack([value(((each.mark.label, each.weight) for each in labels[i]), dim) for i in ids])
         batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self._memory.write_count)
         self._ledger.settle(batch, self._memory.write(np.ascontiguousarray(keys), values))
 
@@ -173,7 +173,7 @@ class Ingest:
         """
         n_done = 0
         while self._memory.rule == "preconditioned" and (chunk := self._ledger.stale(PAIRS_PER_BATCH)):
-            keys = embedder.embed(list(self._catalog.texts(self._run.tenant_id, chunk).values()))
+            keys = pair_keys(embedder, materials(self._catalog, self._run.tenant_id, chunk))
             kept = self._ledger.kept(chunk)
             values = np.stack([value(kept[identity], self._memory.dim) for identity in chunk])
             batch = self._ledger.intend_unlearn(chunk, self._memory.write_count)
@@ -188,12 +188,19 @@ class Ingest:
 
 
 def extracted(
-    ledger: PairLedger, embedder: Embedder, ids: Sequence[int], texts: Sequence[str]
-) -> dict[int, list[tuple[Label, float]]]:
-    """{passage id: what its pair teaches the matrix}, from its text as embedded and its document's labels."""
-    terms = embedder.salient_terms(texts, TERMS_PER_PASSAGE)
-    declared = ledger.declared(ids)
-    return {
-        identity: pair_labels(declared[identity], named, text.partition("\n")[2])
-        for identity, named, text in zip(ids, terms, texts, strict=True)
-    }
+    catalog: Catalog, run: Run, passages: Sequence[Material], phrases: PhraseModel
+) -> dict[int, list[Taught]]:
+    """{passage id: what its pair teaches the matrix}: what its source declared, and what its text says."""
+    known = declared(catalog, run.tenant_id, [passage.passage_id for passage in passages])
+    return {each.passage_id: taught(known[each.passage_id], _said(each, phrases)) for each in passages}
+
+
+def _said(passage: Material, phrases: PhraseModel) -> list[Marked]:
+    """What a passage's text says; of conditions and outcome, which have a key of their own, the source said it all."""
+    if passage.key is not None:
+        return []
+    return phrases.keyphrases(passage.text, passage.start) + facts(passage.text, passage.start)
+
+
+def _digests(ids: Ids, hashes: dict[int, int]) -> np.typing.NDArray[np.uint64]:
+    return np.fromiter((hashes[identity] for identity in ids.tolist()), np.uint64, len(ids))

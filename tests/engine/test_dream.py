@@ -140,6 +140,22 @@ def test_what_could_not_be_unlearned_is_solved_away(
     assert archive.ingest(notes(3, 0, 3), RUN).unlearned == 3  # and the ledger still agrees with the memory
 
 
+def test_roll_ups_above_a_run_hold_what_the_dream_made_of_it(archive: Archive) -> None:
+    """A swap that left the LSN as it was would pass for no change at all."""
+    archive.ingest(notes(1, 100, 10), Scope("lab", "code", "bench", "second"))
+    waiting(archive, notes(2, 0, 10))
+    with pytest.MonkeyPatch.context() as patch:
+        newer_extractor(patch)
+        reports = dreams(archive)
+    assert reports[0].relabelled == 7 and not any("behind" in note for report in reports for note in report.notes)
+    (project,) = archive.rollup(Scope("lab", "code", "bench"))
+    assert (project.outcome, project.n_runs, project.n_pairs) == ("fresh", 2, 50)
+    merged = archive.path / Scope("lab", "code", "bench").memory_path
+    runs = [archive.memory_path(Scope("lab", "code", "bench", name)) for name in ("host", "second")]
+    with emm.open(str(merged)) as rolled, emm.merge([str(run) for run in runs], str(archive.path / "again")) as again:
+        assert np.array_equal(rolled.matrix, again.matrix)
+
+
 # --- extract -------------------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ def _dreamt(memory: emm.Memory, keys: Float32Array, values: Float32Array, budget
 
 
 WAYS: Final[dict[str, Way]] = {
-    "surprise first, annealed (a dream)": _dreamt,
+    "surprise first, annealed": _dreamt,
     "surprise first, β = 1": _surprise_first_uniform,
     "in order, annealed": _in_order(True),
     "in order, β = 1": _in_order(False),

@@ -5,6 +5,7 @@
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
 # make bench-verify       emm-verify beside hashlib, sha256sum, b3sum, restic and borg, into docs/benchmarks/verify.md
+# make bench-dream        recall and stale answers before and after dreams, into docs/benchmarks/dream.md
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
 # make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
@@ -13,7 +14,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser bench bench-pages bench-kernel bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser bench bench-pages bench-kernel bench-verify bench-dream sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -47,6 +48,10 @@ bench-kernel:
 bench-verify:
 	@sh tools/venv.sh demo
 	@.venv/bin/python -m emm.testing.verify_bench --json docs/benchmarks/verify.json $(ARGS)
+
+bench-dream:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench dream --json docs/benchmarks/dream.json --write docs/benchmarks/dream.md
 
 sanitize:
 	@sh tools/venv.sh demo,test

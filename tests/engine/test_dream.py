@@ -257,6 +257,23 @@ def test_a_writer_who_commits_in_mid_dream_wins(archive: Archive, monkeypatch: p
     assert archive.tree()[0].absorbed == 43
 
 
+def test_a_writer_between_the_swap_and_the_end_makes_the_run_due_again(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cycle noted at its end what the run looked like by then, with what an ingest had just superseded: rule 1 kept
+    that for ever. `emm_fuzz.dream_kill --seed 3` found it.
+    """
+    only(dreams(archive))
+    newer_extractor(monkeypatch)
+
+    def intrude(text: str) -> None:
+        if text == "swap settled":
+            waiting(archive, notes(2, 0, 2))
+
+    assert only(dreams(archive, intrude)).outcome == "done"
+    assert only(dreams(archive)).superseded == 2 and not archive.dreamer().due()
+
+
 def test_a_writer_at_work_is_not_waited_for(archive: Archive) -> None:
     waiting(archive, notes(2, 0, 2))
     with emm.open(str(archive.memory_path(RUN)), mode="a"):

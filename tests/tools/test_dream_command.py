@@ -7,13 +7,17 @@ Red when: a dream that nobody opted into runs or is silent about why it does not
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from emm_engine import Archive
+from emm_engine.dream import worth
 from emm_engine.settings import SHARING_DREAM, Settings
+from emm_tools.bench_dream import dream as bench
+from emm_tools.bench_dream import text_of
 from emm_tools.dream_commands import dream, dreams
 from tests.engine.dream_life import RUN, make_archive, notes, waiting
 
@@ -58,3 +62,21 @@ def test_one_dream_from_opting_in_to_its_report(path: Path) -> None:
 )
 def test_what_is_not_a_dream_is_a_usage_error(path: Path, options: list[str]) -> None:
     assert run(dream, str(path), *options)[0] == 2
+
+
+def test_the_page_shows_the_stored_run() -> None:
+    """Red when a figure on the page is not the one in docs/benchmarks/dream.json."""
+    folder = Path(__file__).parent.parent.parent / "docs" / "benchmarks"
+    stored = json.loads((folder / "dream.json").read_text(encoding="utf-8"))
+    assert "\n".join(text_of(stored)) in (folder / "dream.md").read_text(encoding="utf-8")
+    assert [row["stale_after"][0] for row in stored["archives"]] == [0, 0]
+
+
+def test_bench_prints_what_it_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {name: partial(getattr(worth, name), 16, seeds=(0,)) for name in ("measure_replay", "measure_stale")}
+    for name, measure in small.items():
+        monkeypatch.setattr(worth, name, measure)
+    monkeypatch.setattr("emm_tools.bench_dream_archives.N_NOTES", 12)
+    store = tmp_path / "dream.json"
+    code, out, _ = run(bench, "--json", str(store))
+    assert code == 0 and out == "\n".join(text_of(json.loads(store.read_text(encoding="utf-8")))) + "\n"

@@ -22,7 +22,7 @@ from emm_engine.hierarchy import Place, parse_place
 from emm_tools.exits import OneSentence, counted, examples, printable
 from emm_tools.inspect_text import table
 
-OPT_IN = "no run has opted in: set sharing.dream to on for a run, project, domain or tenant"
+OPT_IN = "no run has opted in: emm settings ARCHIVE SCOPE sharing.dream on"
 _POLICY = Policy()
 
 

@@ -67,7 +67,7 @@ class Cycles:
         return [Cycle(row[0], row[1], row[2], row[3], row[4], facts_of(row[5])) for row in rows]
 
     def last_seen(self) -> str | None:
-        """What the run looked like when its last cycle ended, other than by giving way."""
+        """What the run's last cycle has dealt with, other than those that gave way."""
         rows = self._catalog.query(
             "SELECT seen FROM cycles WHERE scope_id = ? AND seen IS NOT NULL ORDER BY cycle_id DESC LIMIT 1",
             (self._run.scope_id,),
@@ -201,7 +201,7 @@ def _make_it_so(catalog: Catalog, run: Run, cycle_id: int, memory: emm.Memory) -
     facts = facts_of(catalog.query("SELECT facts FROM cycles WHERE cycle_id = ?", (cycle_id,))[0][0])
     catalog.executemany(
         "UPDATE cycles SET swap = NULL, facts = ? WHERE cycle_id = ?",
-        [(json.dumps(facts | {"swapped": True}), cycle_id)],
+        [(json.dumps(facts | {"swapped": True, "lsn_after": memory.lsn}), cycle_id)],
     )
 
 

@@ -21,7 +21,7 @@ from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.dream.budget import Budget, Paused, Yielded
 from emm_engine.dream.distill import CANDIDATE, Distillation, Made
-from emm_engine.dream.extract import CONTRADICTIONS_NAMED, contradictions, reexamine
+from emm_engine.dream.extract import CONTRADICTIONS_NAMED, contradictions, extractor_of, reexamine
 from emm_engine.dream.kept import KeptPairs
 from emm_engine.dream.plan import SATURATION_MAX, Plan, Standing, plan_of
 from emm_engine.dream.probes import Probes, Recall, chosen, measure, probes_of, surprise
@@ -70,11 +70,8 @@ class CycleRun:
         }
         assert tuple(self._phases) == PHASES
 
-    def go(self, seen: Callable[[], str]) -> Cycle:
-        """From where the run's cycle stands, or from the start, as far as the budget allows.
-
-        `seen` says what the run looks like at the end, for the next dream to know whether there is anything new.
-        """
+    def go(self) -> Cycle:
+        """From where the run's cycle stands, or from the start, as far as the budget allows."""
         cycle = self._cycles.running() or self._cycles.begin(self._budget.clock.utc())
         try:
             if self._cycles.is_torn():
@@ -82,7 +79,7 @@ class CycleRun:
                     cycle = self._cycles.running() or cycle
             while cycle.state == "running":
                 self._budget.check()
-                cycle = self._phase(cycle, seen)
+                cycle = self._phase(cycle)
         except Paused as reason:
             cycle = self._cycles.record(cycle, cycle.phase, {"why": str(reason)})
         except Yielded as reason:
@@ -92,15 +89,21 @@ class CycleRun:
         self._tell(f"cycle {cycle.cycle_id} {cycle.state}")
         return cycle
 
-    def _phase(self, cycle: Cycle, seen: Callable[[], str]) -> Cycle:
+    def _phase(self, cycle: Cycle) -> Cycle:
         self._tell(f"phase {cycle.phase}")
         started = self._budget.elapsed()
         following, found = self._phases[cycle.phase](cycle)
         found["seconds"] = self._seconds(cycle, self._budget.elapsed() - started)
         if following == "done" or following == "rolled-back":
-            more = " and more" if found.get("swapped") and cycle.facts.get("more") else ""  # never seen again: due
-            return self._cycles.end(cycle, following, self._budget.clock.utc(), found, seen() + more)
+            seen = self._seen((self._cycles.running() or cycle).facts | found)
+            return self._cycles.end(cycle, following, self._budget.clock.utc(), found, seen)
         return self._cycles.record(cycle, following, found | {"why": ""})
+
+    def _seen(self, facts: Facts) -> str:
+        """What this cycle has dealt with; what came in since it looked is not in it, and so makes the run due again."""
+        left = facts.get("left", [0, 0])
+        seen = seen_of(facts["lsn_after"], 0, left[0], left[1], facts["extractor"], self._budget.writes_max)
+        return seen + (" and more" if facts.get("swapped") and facts.get("more") else "")
 
     def _seconds(self, cycle: Cycle, spent: float) -> dict[str, float]:
         seconds: dict[str, float] = dict(cycle.facts.get("seconds", {}))
@@ -141,6 +144,7 @@ class CycleRun:
         staged = reexamine(self._catalog, self._run, self._pairs(), self._budget, self._tell)
         found = contradictions(self._catalog, self._run)
         return "probe", {
+            "extractor": extractor_of(self._catalog, self._run),
             "staged": staged,
             "contradictions": len(found),
             "contradicting": found[:CONTRADICTIONS_NAMED],
@@ -167,11 +171,11 @@ class CycleRun:
     def _distill(self, cycle: Cycle) -> tuple[Following, Facts]:
         standing, pairs = Standing(**cycle.facts["standing"]), self._pairs()
         self._still(standing)
-        plan = plan_of(
-            standing, pairs.stale(), pairs.relabelled(), pairs.kept(), self._budget.writes_max, self._is_fresh(standing)
-        )
+        stale, relabelled = pairs.stale(), pairs.relabelled()
+        plan = plan_of(standing, stale, relabelled, pairs.kept(), self._budget.writes_max, self._is_fresh(standing))
+        left = [len(stale) - len(plan.drops), len(relabelled) - len(plan.relabels)]
         if plan.n_writes == 0 and plan.way == "nothing":
-            return "checkpoint", {"way": plan.way, "notes": plan.notes, "candidate": None}
+            return "checkpoint", {"way": plan.way, "notes": plan.notes, "candidate": None, "left": left}
         distillation = Distillation(
             self._own(cycle), standing, pairs, self._budget, self._tell, lambda: self._moved(standing)
         )
@@ -186,7 +190,8 @@ class CycleRun:
             "drops": len(plan.drops),
             "relabels": len(plan.relabels),
             "replay": plan.replay,
-            "more": plan.left > 0 or (plan.rank > standing.rank and made.saturation >= SATURATION_MAX),
+            "left": left,
+            "more": any(left) or (plan.rank > standing.rank and made.saturation >= SATURATION_MAX),
             "rank": made.rank,
             "saturation": float(made.saturation),
             "writes": made.n_writes,
@@ -233,9 +238,11 @@ class CycleRun:
             cycle = self._cycles.record(cycle, cycle.phase, self._measured(cycle, candidate))
             worse = _why_worse(cycle.facts)
             if worse:
-                return "rolled-back", {"why": worse, "lsn_after": standing.lsn}
+                stale, staged = cycle.facts["left"]
+                left = [stale + cycle.facts["drops"], staged + cycle.facts["relabels"]]
+                return "rolled-back", {"why": worse, "lsn_after": standing.lsn, "left": left}
             self._swap(cycle, standing, candidate)
-        return self._finished(cycle)
+        return self._finished(self._cycles.running() or cycle)
 
     def _measured(self, cycle: Cycle, memory: emm.Memory) -> Facts:
         pairs = self._pairs()
@@ -261,13 +268,10 @@ class CycleRun:
             self._tell("swap settled")
 
     def _finished(self, cycle: Cycle) -> tuple[Following, Facts]:
-        found: Facts = {}
-        with self._reader() as memory:
-            found["lsn_after"] = memory.lsn
-            if cycle.facts.get("candidate") is None:
+        found: Facts = {"lsn_after": cycle.facts.get("lsn_after", cycle.facts["standing"]["lsn"])}
+        if not cycle.facts.get("swapped"):
+            with self._reader() as memory:
                 found |= self._measured(cycle, memory)
-            else:
-                found["swapped"] = True
         found["notes"] = [*cycle.facts.get("notes", ()), *self._merge_up(self._run.scope)]
         return "done", found
 
@@ -298,6 +302,11 @@ class CycleRun:
         """As `_still`, by what the catalog says: quick enough to be asked at each step."""
         if self._ledger.progress().lsn > standing.lsn:
             raise Yielded("the memory was written to meanwhile")
+
+
+def seen_of(lsn: int, pending: int, stale: int, staged: int, extractor: str, writes: int | None) -> str:
+    """What a dream depends on, in a word: equal words, nothing new. Another budget of writes may do more."""
+    return f"lsn {lsn}, {pending} pending, {stale} stale, {staged} staged, extractor {extractor}, writes {writes}"
 
 
 def _why_worse(facts: Facts) -> str:

@@ -21,7 +21,7 @@ from emm_engine.catalog.relabels import Relabels
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.dream.activity import FOLDER
 from emm_engine.dream.budget import Budget
-from emm_engine.dream.cycle import CycleRun, MergeUp, Tell
+from emm_engine.dream.cycle import CycleRun, MergeUp, Tell, seen_of
 from emm_engine.dream.extract import extractor_of
 from emm_engine.dream.reports import DreamReport, report_of
 from emm_engine.files import make_folder
@@ -72,15 +72,11 @@ class Dreamer:
         cycles, progress = Cycles(self._catalog, run), PairLedger(self._catalog, run).progress()
         if cycles.running() is not None:
             return True
-        something = progress.absorbed or progress.pending or progress.stale
-        return bool(something) and cycles.last_seen() != self._seen(run, writes)
-
-    def _seen(self, run: Run, writes: int | None) -> str:
-        """What a dream depends on, in a word: equal words, nothing new."""
-        progress = PairLedger(self._catalog, run).progress()
-        extractor = extractor_of(self._catalog, run)
-        staged = Relabels(self._catalog, run).count()
-        return f"{progress.lsn} {progress.pending} {progress.stale} {staged} {extractor} {writes}"
+        if not (progress.absorbed or progress.pending or progress.stale):
+            return False
+        staged, extractor = Relabels(self._catalog, run).count(), extractor_of(self._catalog, run)
+        now = seen_of(progress.lsn, progress.pending, progress.stale, staged, extractor, writes)
+        return cycles.last_seen() != now
 
     def dream(self, budget_of: Callable[[], Budget], place: Place | None = None) -> Iterator[DreamReport]:
         """One cycle for each run that is due, each with a budget of its own. `FencedError` while another dreams.
@@ -104,9 +100,9 @@ class Dreamer:
     def _dream(self, run: Run, budget: Budget) -> DreamReport:
         resumed = Cycles(self._catalog, run).running() is not None
         work = CycleRun(self.folder, self._catalog, self._shelf, self._models, self._merge_up, run, budget, self._tell)
-        cycle = work.go(lambda: self._seen(run, budget.writes_max))
+        cycle = work.go()
         if resumed and cycle.state == "yielded":  # what it had begun with is gone; this dream's own turn is not
-            cycle = work.go(lambda: self._seen(run, budget.writes_max))
+            cycle = work.go()
         return report_of(str(run.scope), cycle)
 
     def reports(self, place: Place | None = None, count: int = 20) -> list[DreamReport]:

@@ -41,7 +41,6 @@ class Plan:
     relabels: tuple[int, ...]  # kept, with other labels than the matrix holds
     kept: tuple[int, ...]  # everything that stays
     replay: int  # extra writes, for rule 1
-    left: int = 0  # changes that the budget leaves for the next dream
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,7 +77,7 @@ def plan_of(
         way = "solve"
     elif changed:
         way = "amend" if changed <= AMENDED_SHARE_MAX * (len(kept) + len(drops)) else "solve"
-    chosen, relabelled, left = list(drops), list(relabels), 0
+    chosen, relabelled = list(drops), list(relabels)
     if writes_max is not None and way == "solve" and len(kept) > writes_max:
         notes.append(f"a new solution takes {len(kept)} writes and the budget is {writes_max}")
         way, rank = ("amend" if changed and exact else "nothing"), standing.rank
@@ -95,7 +94,7 @@ def plan_of(
     if standing.rule == "gated-delta" and (fresh or way == "solve"):
         room = len(kept) if writes_max is None else writes_max - (len(kept) if way == "solve" else 0)
         extra = max(0, min(len(kept), room))
-    return Plan(way, rank, tuple(chosen), tuple(relabelled), tuple(kept), extra, left, tuple(notes))
+    return Plan(way, rank, tuple(chosen), tuple(relabelled), tuple(kept), extra, tuple(notes))
 
 
 def _rank(standing: Standing, notes: list[str]) -> int:

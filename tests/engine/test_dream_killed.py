@@ -12,10 +12,13 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import emm
 from emm_engine import Archive, RunStatus
+from emm_engine.catalog.pairs import PairLedger
+from emm_engine.dream.kept import KeptPairs
 from tests.engine.dream_life import RUN, dreams, make_archive, newer_extractor, notes, only, waiting
 
 MOMENTS = (
@@ -122,3 +125,53 @@ def test_an_ingest_after_a_torn_swap_needs_no_dream_first(
         (status,) = archive.tree()
         assert (status.absorbed, status.stale) == (30, 0) and not archive.dreamer().due()
         assert archive._catalog.query("SELECT count(*) FROM relabels") == [(0,)]
+
+
+@pytest.mark.parametrize("moment", ["phase probe", "phase distill", "planned", "phase complete"])
+def test_an_ingest_killed_beside_a_dream_confuses_neither(
+    moment: str, before: Path, newer: object, tmp_path: Path
+) -> None:
+    """It has intended a batch that the memory never saw: the ledger calls its pairs written, the matrix has none.
+
+    Red when a plan takes such pairs for kept, or a swap is made before the ledger is reconciled.
+    """
+    path = tmp_path / "archive"
+    shutil.copytree(before, path)
+    told: list[str] = []
+
+    def intrude(text: str) -> None:
+        if text.startswith(moment) and moment not in told:
+            told.append(moment)
+            child = os.fork()
+            if child == 0:
+                try:
+                    original = PairLedger.intend_write
+
+                    def dying(*arguments: object) -> int:
+                        original(*arguments)  # type: ignore[arg-type]
+                        os.kill(os.getpid(), signal.SIGKILL)
+                        return 0
+
+                    PairLedger.intend_write = dying  # type: ignore[method-assign, assignment]
+                    with Archive.open(path) as other:
+                        other.ingest(notes(1, 50, 4), RUN)
+                finally:
+                    os._exit(1)
+            assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+    with Archive.open(path) as archive:
+        assert only(dreams(archive, intrude)).outcome == "done"
+        while archive.dreamer().due():
+            assert only(dreams(archive)).outcome == "done"
+        (status,) = archive.tree()
+        assert (status.absorbed, status.pending, status.stale) == (34, 0, 0)
+        assert archive.ingest([], RUN).resumed == "clean"
+        run = archive._catalog.runs(RUN)[0]
+        pairs = KeptPairs(archive._catalog, run, archive._models(run)[0])
+        ids = pairs.kept()
+        with (
+            emm.open(str(archive.memory_path(RUN))) as memory,
+            emm.create(str(tmp_path / "alone"), dim=768, rank=memory.rank, key_dim=256, ridge=1.0) as alone,
+        ):
+            alone.write(pairs.keys(ids), pairs.written(ids, 768))
+            assert memory.write_count == 34 and np.abs(memory.matrix - alone.matrix).max() < 1e-4

@@ -32,7 +32,7 @@ from emm_engine.matrices.shelf import MatrixShelf
 
 Tell = Callable[[str], None]
 MergeUp = Callable[[Scope], list[str]]  # refresh the roll-ups above a run; which could not be, and why
-Following = Literal["extract", "probe", "distill", "checkpoint", "complete", "done", "rolled-back"]
+Following = Literal["ingest", "extract", "probe", "distill", "checkpoint", "complete", "done", "rolled-back"]
 Phase = Callable[[Cycle], tuple[Following, Facts]]  # what a phase leads to, and what it found
 
 
@@ -171,9 +171,13 @@ class CycleRun:
     def _distill(self, cycle: Cycle) -> tuple[Following, Facts]:
         standing, pairs = Standing(**cycle.facts["standing"]), self._pairs()
         self._still(standing)
-        stale, relabelled = pairs.stale(), pairs.relabelled()
-        plan = plan_of(standing, stale, relabelled, pairs.kept(), self._budget.writes_max, self._is_fresh(standing))
-        left = [len(stale) - len(plan.drops), len(relabelled) - len(plan.relabels)]
+        there = pairs.sorted()
+        if there.unsettled:
+            return "ingest", {}
+        plan = plan_of(
+            standing, there.stale, there.relabelled, there.kept, self._budget.writes_max, self._is_fresh(standing)
+        )
+        left = [len(there.stale) - len(plan.drops), len(there.relabelled) - len(plan.relabels)]
         if plan.n_writes == 0 and plan.way == "nothing":
             return "checkpoint", {"way": plan.way, "notes": plan.notes, "candidate": None, "left": left}
         distillation = Distillation(
@@ -258,6 +262,7 @@ class CycleRun:
     def _swap(self, cycle: Cycle, standing: Standing, candidate: emm.Memory) -> None:
         """Compare and swap, under the memory's lock."""
         with self._writer() as live:
+            self._ledger.reconcile(live.write_count, live.lsn)
             if live.digest != standing.digest:
                 raise Yielded("the memory was written to meanwhile")
             self._cycles.intend_swap(cycle, SwapDigests.of(live, candidate))

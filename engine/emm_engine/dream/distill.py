@@ -97,7 +97,7 @@ class Distillation:
             if found.metadata.get("plan") == signature:
                 return found
             found.close()
-        except emm.MissingError:
+        except (emm.MissingError, emm.FormatError):  # there is none, or what a killed dream left cannot be read
             pass
         shutil.rmtree(self._folder, ignore_errors=True)
         make_folder(self._folder)
@@ -156,7 +156,7 @@ class Distillation:
 
     def _truth(self, part: list[int], plan: Plan, dim: int) -> Float32Array:
         """(n, dim): staged labels count only where the plan brings them in."""
-        values, planned = self._pairs.written(part, dim), set(plan.relabels)
+        values, planned = self._pairs.written(part, dim), set(part).intersection(plan.relabels)
         changed = [row for row, identity in enumerate(part) if identity in planned]
         if changed:
             values[changed] = self._pairs.true([part[row] for row in changed], dim)

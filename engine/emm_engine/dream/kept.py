@@ -8,6 +8,7 @@ staged labels where a newer extractor gave it some, else those it was written wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,16 @@ CHUNK: Final = 256  # pairs in one commit, and embedded together
 _IN_MATRIX: Final = "scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL"
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """The pairs in the matrix, as one statement saw them."""
+
+    kept: list[int]  # current
+    relabelled: list[int]  # of these, with other labels than the matrix holds for them
+    stale: list[int]  # superseded
+    unsettled: bool  # a batch is under way or was cut short: the ledger does not know what the matrix holds
+
+
 class KeptPairs:
     """The pairs of one run."""
 
@@ -34,20 +45,30 @@ class KeptPairs:
         self._ledger = PairLedger(catalog, run)
         self._relabels = Relabels(catalog, run)
 
-    def kept(self, after: int = 0) -> list[int]:
-        """In the matrix and current; those after a passage, when given."""
-        return self._ids(f"{_IN_MATRIX} AND superseded = 0 AND passage_id > ?", after)
-
-    def stale(self) -> list[int]:
-        """In the matrix although superseded."""
-        return self._ids(f"{_IN_MATRIX} AND superseded = 1")
-
-    def relabelled(self) -> list[int]:
-        """Kept, with other labels than the matrix holds for them."""
-        return self._ids(
-            f"{_IN_MATRIX} AND superseded = 0 AND passage_id IN (SELECT passage_id FROM relabels WHERE scope_id = ?)",
-            self._run.scope_id,
+    def sorted(self) -> Sorted:
+        """One statement, for a pair that is superseded between two would be in neither list."""
+        rows = self._catalog.query(
+            "SELECT pairs.passage_id, superseded, relabels.passage_id IS NOT NULL, "
+            "(SELECT count(*) FROM batches WHERE scope_id = ? AND lsn IS NULL) FROM pairs "
+            f"LEFT JOIN relabels ON relabels.passage_id = pairs.passage_id WHERE pairs.{_IN_MATRIX} "
+            "ORDER BY pairs.passage_id",
+            (self._run.scope_id, self._run.scope_id),
         )
+        return Sorted(
+            kept=[identity for identity, superseded, *_ in rows if not superseded],
+            relabelled=[identity for identity, superseded, staged, _ in rows if staged and not superseded],
+            stale=[identity for identity, superseded, *_ in rows if superseded],
+            unsettled=bool(rows and rows[0][3]),
+        )
+
+    def kept(self, after: int = 0) -> list[int]:
+        """In the matrix and current, beyond a passage."""
+        rows = self._catalog.query(
+            f"SELECT passage_id FROM pairs WHERE {_IN_MATRIX} AND superseded = 0 AND passage_id > ? "
+            "ORDER BY passage_id",
+            (self._run.scope_id, after),
+        )
+        return [row[0] for row in rows]
 
     def superseded(self, count: int) -> list[int]:
         """The newest pairs that were in the matrix once, or still are, and are superseded."""
@@ -55,12 +76,6 @@ class KeptPairs:
             "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND superseded = 1 "
             "ORDER BY passage_id DESC LIMIT ?",
             (self._run.scope_id, count),
-        )
-        return [row[0] for row in rows]
-
-    def _ids(self, where: str, *parameters: int) -> list[int]:
-        rows = self._catalog.query(
-            f"SELECT passage_id FROM pairs WHERE {where} ORDER BY passage_id", (self._run.scope_id, *parameters)
         )
         return [row[0] for row in rows]
 

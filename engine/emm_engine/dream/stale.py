@@ -31,10 +31,12 @@ def only_stale(catalog: Catalog, run: Run, ids: Sequence[int]) -> dict[int, list
     for low in range(0, len(ids), 200):
         part = list(ids[low : low + 200])
         rows = catalog.query(
-            "SELECT old.passage_id, kind, name FROM pair_labels AS old JOIN labels ON labels.label_id = old.label_id "
-            f"WHERE labels.tenant_id = ? AND old.passage_id IN ({marks(part)}) AND NOT EXISTS "
-            "(SELECT 1 FROM pair_labels AS now JOIN pairs ON pairs.passage_id = now.passage_id "
-            "WHERE now.label_id = old.label_id AND pairs.scope_id = ? AND superseded = 0 AND unlearned_by IS NULL)",
+            "SELECT former.passage_id, kind, name FROM pair_labels AS former "
+            "JOIN labels ON labels.label_id = former.label_id "
+            f"WHERE labels.tenant_id = ? AND former.passage_id IN ({marks(part)}) AND NOT EXISTS "
+            "(SELECT 1 FROM pair_labels AS other JOIN pairs ON pairs.passage_id = other.passage_id "
+            "WHERE other.label_id = former.label_id AND pairs.scope_id = ? AND superseded = 0 "
+            "AND unlearned_by IS NULL)",
             (run.tenant_id, *part, run.scope_id),
         )
         for identity, kind, name in rows:

@@ -24,8 +24,9 @@ from emm_engine.dream.distill import CANDIDATE, Distillation, Made
 from emm_engine.dream.extract import CONTRADICTIONS_NAMED, contradictions, extractor_of, reexamine
 from emm_engine.dream.kept import KeptPairs
 from emm_engine.dream.plan import SATURATION_MAX, Plan, Standing, plan_of
-from emm_engine.dream.probes import Probes, Recall, chosen, measure, probes_of, surprise
+from emm_engine.dream.probes import chosen
 from emm_engine.dream.stale import stale_answers
+from emm_engine.dream.verdict import measured, probed_before, seen_of, why_worse
 from emm_engine.hierarchy import Scope
 from emm_engine.ingest.pipeline import Ingest, Models
 from emm_engine.matrices.shelf import MatrixShelf
@@ -158,12 +159,7 @@ class CycleRun:
                 memory.digest, memory.lsn, memory.rule, memory.rank, memory.key_dim, float(memory.saturation)
             )
             found: Facts = {"standing": asdict(standing), "probed": probed}
-            probes = probes_of(pairs, cycle.cycle_id, probed, memory.dim)
-            if probes is not None:
-                found |= {
-                    "recall_before": asdict(measure(memory, probes)),
-                    "surprise_before": surprise(memory, probes),
-                }
+            found |= probed_before(memory, pairs, cycle.cycle_id, probed)
         return "distill", found
 
     # --- distill, checkpoint ---------------------------------------------------------------------
@@ -240,7 +236,7 @@ class CycleRun:
             return "distill", {}
         with candidate:
             cycle = self._cycles.record(cycle, cycle.phase, self._measured(cycle, candidate))
-            worse = _why_worse(cycle.facts)
+            worse = why_worse(cycle.facts)
             if worse:
                 stale, staged = cycle.facts["left"]
                 left = [stale + cycle.facts["drops"], staged + cycle.facts["relabels"]]
@@ -249,15 +245,7 @@ class CycleRun:
         return self._finished(self._cycles.running() or cycle)
 
     def _measured(self, cycle: Cycle, memory: emm.Memory) -> Facts:
-        pairs = self._pairs()
-        found: Facts = {"stale_after": stale_answers(memory, pairs, self._catalog, self._run)}
-        probes = self._probes(cycle, pairs, memory.dim)
-        if probes is not None:
-            found |= {"recall_after": asdict(measure(memory, probes)), "surprise_after": surprise(memory, probes)}
-        return found
-
-    def _probes(self, cycle: Cycle, pairs: KeptPairs, dim: int) -> Probes | None:
-        return probes_of(pairs, cycle.cycle_id, cycle.facts["probed"], dim) if "recall_before" in cycle.facts else None
+        return measured(memory, self._pairs(), self._catalog, self._run, cycle)
 
     def _swap(self, cycle: Cycle, standing: Standing, candidate: emm.Memory) -> None:
         """Compare and swap, under the memory's lock."""
@@ -307,21 +295,3 @@ class CycleRun:
         """As `_still`, by what the catalog says: quick enough to be asked at each step."""
         if self._ledger.progress().lsn > standing.lsn:
             raise Yielded("the memory was written to meanwhile")
-
-
-def seen_of(lsn: int, pending: int, stale: int, staged: int, extractor: str, writes: int | None) -> str:
-    """What a dream depends on, in a word: equal words, nothing new. Another budget of writes may do more."""
-    return f"lsn {lsn}, {pending} pending, {stale} stale, {staged} staged, extractor {extractor}, writes {writes}"
-
-
-def _why_worse(facts: Facts) -> str:
-    """Why the candidate may not replace the memory; empty when it may."""
-    before, after = facts.get("recall_before"), facts.get("recall_after")
-    if before is not None and after is not None and Recall(**after).worse_than(Recall(**before)):
-        return (
-            f"the probes got worse: top-1 {before['top1']:.3f} to {after['top1']:.3f}, "
-            f"cosine {before['cosine']:.3f} to {after['cosine']:.3f}"
-        )
-    if facts["stale_after"][0] > facts["stale_before"][0]:
-        return f"stale answers rose from {facts['stale_before'][0]} to {facts['stale_after'][0]}"
-    return ""

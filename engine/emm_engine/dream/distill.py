@@ -23,7 +23,7 @@ import emm
 from emm_engine.dream.budget import Budget
 from emm_engine.dream.kept import KeptPairs, chunks
 from emm_engine.dream.plan import Plan, Standing
-from emm_engine.dream.replay import pass_size, replay_pass
+from emm_engine.dream.replay import gate_of, pass_size, replay_pass
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import make_folder
 
@@ -139,7 +139,7 @@ class Distillation:
             if left <= 0:
                 return
             count = min(pass_size(len(plan.kept)), left)
-            yield partial(self._replay, plan, number, count)
+            yield partial(self._replay, plan, count, gate_of(number))
             left -= count
 
     def _write(self, part: list[int], plan: Plan, memory: emm.Memory) -> None:
@@ -149,10 +149,10 @@ class Distillation:
         keys, values = self._pairs.keys(part), self._pairs.written(part, memory.dim)
         memory.unlearn(keys, values, rank=memory.rank)  # the ledger vouches for the pairs
 
-    def _replay(self, plan: Plan, number: int, count: int, memory: emm.Memory) -> None:
+    def _replay(self, plan: Plan, count: int, gate: float, memory: emm.Memory) -> None:
         if self._replayed is None:
             self._replayed = self._in_files(plan, memory)
-        replay_pass(memory, *self._replayed, number, count)
+        replay_pass(memory, *self._replayed, count, gate)
 
     def _truth(self, part: list[int], plan: Plan, dim: int) -> Float32Array:
         """(n, dim): staged labels count only where the plan brings them in."""

@@ -21,9 +21,10 @@ from emm_engine.catalog.relabels import Relabels
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.dream.activity import FOLDER
 from emm_engine.dream.budget import Budget
-from emm_engine.dream.cycle import CycleRun, MergeUp, Tell, seen_of
+from emm_engine.dream.cycle import CycleRun, MergeUp, Tell
 from emm_engine.dream.extract import extractor_of
 from emm_engine.dream.reports import DreamReport, report_of
+from emm_engine.dream.verdict import seen_of
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place
 from emm_engine.ingest.pipeline import Models

@@ -9,6 +9,7 @@ Source: prioritised replay (Moore & Atkeson 1993), Kaczmarz's method with relaxa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -45,19 +46,25 @@ def replay_pass(
     memory: emm.Memory,
     keys: Float32Array,  # (n, key_dim) of every kept pair
     values: Float32Array,  # (n, dim)
-    number: int,
     count: int,
+    gate: float,
 ) -> int:
-    """Write the `count` most surprising pairs again, with the gate of this pass; returns how many."""
+    """Write the `count` most surprising pairs again, as one commit; returns how many."""
     order = np.argsort(-surprises(memory, keys, values), kind="stable")[:count]
-    memory.write(np.ascontiguousarray(keys[order]), np.ascontiguousarray(values[order]), write_gate=gate_of(number))
+    memory.write(np.ascontiguousarray(keys[order]), np.ascontiguousarray(values[order]), write_gate=gate)
     return len(order)
 
 
-def replay(memory: emm.Memory, keys: Float32Array, values: Float32Array, budget: int) -> int:
+def replay(
+    memory: emm.Memory,
+    keys: Float32Array,
+    values: Float32Array,
+    budget: int,
+    gate: Callable[[int], float] = gate_of,
+) -> int:
     """`budget` extra writes, pass after pass; returns how many were made."""
     done, number = 0, 0
     while done < budget and len(keys):
-        done += replay_pass(memory, keys, values, number, min(pass_size(len(keys)), budget - done))
+        done += replay_pass(memory, keys, values, min(pass_size(len(keys)), budget - done), gate(number))
         number += 1
     return done

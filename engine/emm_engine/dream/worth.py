@@ -12,6 +12,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ import numpy as np
 
 import emm
 from emm.testing.keys import KEY_FAMILIES, paraphrases, text_like_keys, unit_values
-from emm_engine.dream.replay import gate_of, pass_size, replay
+from emm_engine.dream.replay import gate_of, replay
 from emm_engine.embeddings.provider import Float32Array
 
 DIM: Final = 768
@@ -30,7 +31,7 @@ DREAMT: Final = "after a dream"
 SEEDS: Final = (0, 1, 2, 3, 4)
 BUDGETS: Final = (1, 4)  # extra writes ÷ pairs
 
-Way = Callable[[emm.Memory, Float32Array, Float32Array, int], None]  # memory, keys, values, extra writes
+Way = Callable[[emm.Memory, Float32Array, Float32Array, int], object]  # memory, keys, values, extra writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +71,9 @@ def _in_order(annealed: bool) -> Way:
     return run
 
 
-def _surprise_first_uniform(memory: emm.Memory, keys: Float32Array, values: Float32Array, budget: int) -> None:
-    """As a dream replays, but every pass with β = 1."""
-    done = 0
-    while done < budget:
-        count = min(pass_size(len(keys)), budget - done)
-        order = np.argsort(-np.linalg.norm(values - memory.recall(keys), axis=1), kind="stable")[:count]
-        memory.write(keys[order], values[order])
-        done += count
-
-
-def _dreamt(memory: emm.Memory, keys: Float32Array, values: Float32Array, budget: int) -> None:
-    replay(memory, keys, values, budget)
-
-
 WAYS: Final[dict[str, Way]] = {
-    "surprise first, annealed": _dreamt,
-    "surprise first, β = 1": _surprise_first_uniform,
+    "surprise first, annealed": replay,  # as dreams do
+    "surprise first, β = 1": partial(replay, gate=lambda _: 1.0),
     "in order, annealed": _in_order(True),
     "in order, β = 1": _in_order(False),
 }

@@ -25,7 +25,7 @@ from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.reports import IngestReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
-from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.choice import SERVER, open_vectors
 from emm_engine.vectors.store import RecallReport, VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
@@ -70,6 +70,8 @@ class Archive:
         return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
 
     def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -191,7 +193,7 @@ class Archive:
             return None
         _, fingerprint, dim = known
         if fingerprint not in self._stores:
-            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
+            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint, os.environ.get(SERVER))
         return self._stores[fingerprint]
 
 

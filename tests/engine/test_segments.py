@@ -19,7 +19,7 @@ import pytest
 
 from emm_engine.vectors import log as log_module
 from emm_engine.vectors import merge as merge_module
-from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.choice import open_vectors
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.guard import RecallGuard
 from emm_engine.vectors.index import Index, build, load

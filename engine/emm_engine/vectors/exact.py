@@ -64,6 +64,9 @@ class ExactVectors:
     def forget_cached(self) -> None:
         self._open.clear()
 
+    def close(self) -> None:
+        self._open.clear()
+
     # --- reading ---------------------------------------------------------------------------------
 
     def search(

@@ -82,6 +82,10 @@ class SegmentedVectors:
         self._open.clear()
         self._held.clear()
 
+    def close(self) -> None:
+        self.forget_cached()
+        self._folders.clear()
+
     def maintain(self, namespace: str) -> list[str]:
         """Check every file of a namespace, mend what can be mended, and merge; what was done, in words."""
         self._open.pop(namespace, None)

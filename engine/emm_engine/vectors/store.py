@@ -24,7 +24,7 @@ Ids = npt.NDArray[np.int64]
 class RecallReport:
     """How much of exact search's first ten an index finds in a namespace."""
 
-    recall: float  # of this handle's own checks; before the first, what was measured when the index was built
+    recall: float | None  # of this handle's checks; before the first, as measured at its building; None: not yet known
     n_checked: int  # queries of this handle that were answered both ways
     search_k: int | None  # what the index is searched with; None where every search is exact
 
@@ -67,6 +67,10 @@ class VectorStore(Protocol):
 
     def forget_cached(self) -> None:
         """Read the store afresh at its next use: another process may have written."""
+        ...
+
+    def close(self) -> None:
+        """Give back what this handle holds of the system; it must not be used afterwards."""
         ...
 
     def compact(self, namespace: str) -> None:

@@ -122,6 +122,11 @@ class Archive:
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
 
+    def maintain_vectors(self) -> list[tuple[Scope, list[str]]]:
+        """Check, mend and merge what the vectors of every run are searched with; what was done, in words."""
+        stores = ((run.scope, self._store(run.scope)) for run in self._catalog.all_runs())
+        return [(scope, store.maintain(str(scope))) for scope, store in stores if store is not None]
+
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]

@@ -29,6 +29,7 @@ COMMANDS = {
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
     "tree": ("engine_commands", "tree"),
+    "vectors": ("vectors_command", "vectors"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -56,6 +56,9 @@ class ExactVectors:
             self._log(namespace).replace([held.rows])
             self._open.pop(namespace)
 
+    def maintain(self, namespace: str) -> list[str]:
+        return []  # nothing is derived
+
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
         held = self._load(namespace)
         rows = merged(held.rows, Rows(ids, text_hashes, vectors), np.ones(len(ids), bool))

@@ -93,6 +93,14 @@ class PgVectors:
                 )
             del self._shards[namespace]
 
+    def maintain(self, namespace: str) -> list[str]:
+        """Clears dead rows away, which an index would have to step over."""
+        with self._talk() as server:
+            if (shard := self._shard(server, namespace)) is None:
+                return []
+            server.execute(_q("VACUUM (ANALYZE) {}", shard[0]))
+        return ["cleared dead rows away"]
+
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
         held = self._held.get(namespace, Rows.none(self._dim))
         self._held[namespace] = merged(held, Rows(ids, text_hashes, vectors), np.ones(len(ids), bool))

@@ -75,8 +75,9 @@ class SegmentedVectors:
         self._grow(namespace)
 
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
-        self._held.setdefault(namespace, []).append(Rows(ids, text_hashes, vectors))
-        self._open.pop(namespace, None)
+        news = Rows(ids, text_hashes, vectors)
+        self._load(namespace).extend(news, np.ones(len(ids), bool))
+        self._held.setdefault(namespace, []).append(news)
 
     def forget_cached(self) -> None:
         self._open.clear()
@@ -87,7 +88,6 @@ class SegmentedVectors:
         self._folders.clear()
 
     def maintain(self, namespace: str) -> list[str]:
-        """Check every file of a namespace, mend what can be mended, and merge; what was done, in words."""
         self._open.pop(namespace, None)
         return maintain(self._folder, namespace, self._model, self._tuning, thorough=True)
 

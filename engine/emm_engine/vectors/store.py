@@ -77,6 +77,10 @@ class VectorStore(Protocol):
         """Write the namespace anew: no file of the store holds a removed or replaced vector when it returns."""
         ...
 
+    def maintain(self, namespace: str) -> list[str]:
+        """Check what is derived from a namespace's vectors, mend it and put it in order; what was done, in words."""
+        ...
+
     def recall(self, namespace: str) -> RecallReport:
         """What the recall guard knows of this namespace."""
         ...

@@ -116,13 +116,10 @@ def test_names_with_quotes_are_names(url: str, open_store: Callable[..., PgVecto
     odd.close()
 
 
-def test_an_empty_namespace_leaves_no_table_after_compaction(
-    url: str, schema: str, open_store: Callable[..., PgVectors]
-) -> None:
+def test_a_dropped_namespace_leaves_no_table(url: str, schema: str, open_store: Callable[..., PgVectors]) -> None:
     store = open_store()
     put(store, np.arange(3), unit(3))
-    store.remove(NAME, np.arange(3))
-    store.compact(NAME)
+    store.drop(NAME)
     with psycopg.connect(url) as server:
         tables = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
     assert tables == [("shards",)]

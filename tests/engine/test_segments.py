@@ -454,6 +454,14 @@ def test_the_log_is_written_anew_when_most_of_it_says_nothing(tmp_path: Path) ->
     assert np.allclose(opened(tmp_path).scores(NAME, unit(100, 19)[7], np.array([7])), 1.0, atol=1e-6)
 
 
+def test_nothing_is_left_of_a_dropped_namespace(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, np.arange(500), unit(500))
+    store.drop(NAME)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not segments_path(tmp_path, NAME).exists()
+
+
 # --- with and without Annoy ------------------------------------------------------------------------
 
 

@@ -145,6 +145,16 @@ class VectorStoreContract:
             assert {identity // 10 for identity, _ in found(store, rows[0], 50, namespace=namespace)} == {number}
         assert store.count("t:d/p/none") == 0 and found(store, rows[0], 5, namespace="u:d/p/none") == []
 
+    def test_a_dropped_namespace_is_gone_and_can_begin_anew(self, open_store: Open) -> None:
+        store, rows = open_store(), unit(30)
+        put(store, np.arange(20), rows[:20])
+        put(store, np.arange(20), rows[:20], "t:d/p/other")
+        for _ in range(2):
+            store.drop(NAME)
+            assert store.count(NAME) == open_store().count(NAME) == 0
+        put(store, np.arange(4), rows[20:24])
+        assert store.count(NAME) == open_store().count(NAME) == 4 and store.count("t:d/p/other") == 20
+
     def test_vectors_of_another_embedder_are_not_seen(self, open_store: Open) -> None:
         put(open_store(), np.arange(5), unit(5))
         assert open_store("cd" * 32).count(NAME) == 0

@@ -56,6 +56,10 @@ class ExactVectors:
             self._log(namespace).replace([held.rows])
             self._open.pop(namespace)
 
+    def drop(self, namespace: str) -> None:
+        self._log(namespace).drop()
+        self._open.pop(namespace, None)
+
     def maintain(self, namespace: str) -> list[str]:
         return []  # nothing is derived
 

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import itertools
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,7 @@ from emm_engine.files import (
     read_ends,
     remove_durably,
     replace_durably,
+    sync_folder,
 )
 from emm_engine.vectors.store import Ids
 
@@ -161,6 +163,17 @@ class TruthLog:
             replace_durably(self.path, itertools.chain((self._header,), records))
             afterwards()
         self._sound = True
+
+    def drop(self) -> None:
+        """Remove the log and all that is derived from it; first the set, so that it answers for no log that is gone."""
+        folder = self._set_path.parent
+        with self._set_is_ours():
+            for path in (self._set_path, self.path):
+                remove_durably(path)
+            if identity_of(folder) != NO_FILE:
+                shutil.rmtree(folder)
+                sync_folder(folder.parent)
+        self._sound = None
 
     def _set_is_ours(self) -> contextlib.AbstractContextManager[object]:
         folder = self._set_path.parent

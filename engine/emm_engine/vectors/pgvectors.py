@@ -82,16 +82,19 @@ class PgVectors:
         with self._talk() as server:
             if (shard := self._shard(server, namespace)) is None:
                 return
-            if self._count(server, namespace):
-                server.execute(_q("VACUUM FULL {}", shard[0]))
-                return
-            with server.transaction():
-                server.execute(_q("DROP TABLE {}", shard[0]))
-                server.execute(
-                    _q("DELETE FROM {} WHERE namespace = %s AND fingerprint = %s", self._named("shards")),
-                    (namespace, self._fingerprint),
-                )
-            del self._shards[namespace]
+            server.execute(_q("VACUUM FULL {}", shard[0]))
+
+    def drop(self, namespace: str) -> None:
+        with self._talk() as server:
+            if (shard := self._shard(server, namespace)) is not None:
+                with server.transaction():
+                    server.execute(_q("DROP TABLE {}", shard[0]))
+                    server.execute(
+                        _q("DELETE FROM {} WHERE namespace = %s AND fingerprint = %s", self._named("shards")),
+                        (namespace, self._fingerprint),
+                    )
+        for known in (self._shards, self._held, self._guards):
+            known.pop(namespace, None)
 
     def maintain(self, namespace: str) -> list[str]:
         """Clears dead rows away, which an index would have to step over."""

@@ -9,6 +9,7 @@ log answers; a reader writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -73,6 +74,13 @@ class SegmentedVectors:
             with folder.lock():
                 folder.sweep()
         self._grow(namespace)
+
+    def drop(self, namespace: str) -> None:
+        folder = self._segments(namespace)
+        with folder.lock(MERGE_LOCK) if folder.path.is_dir() else contextlib.nullcontext():
+            self._log(namespace).drop()
+        for known in (self._open, self._held, self._guards, self._folders):
+            known.pop(namespace, None)
 
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
         news = Rows(ids, text_hashes, vectors)

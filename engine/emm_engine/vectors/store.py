@@ -77,6 +77,10 @@ class VectorStore(Protocol):
         """Write the namespace anew: no file of the store holds a removed or replaced vector when it returns."""
         ...
 
+    def drop(self, namespace: str) -> None:
+        """Forget a namespace: nothing of it is left when it returns. Done again after a death, it ends what it began."""
+        ...
+
     def maintain(self, namespace: str) -> list[str]:
         """Check what is derived from a namespace's vectors, mend it and put it in order; what was done, in words."""
         ...

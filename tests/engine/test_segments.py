@@ -479,5 +479,6 @@ def test_stores_with_and_without_annoy_go_on_where_the_other_stopped(
         put(plain, np.arange(500, 600), unit(100, 1))
     assert opened(tmp_path).count(NAME) == 550
     plain.compact(NAME)
+    assert not segments_path(tmp_path, NAME).exists()  # they still held what was removed
     assert opened(tmp_path).count(NAME) == 550
     assert opened(tmp_path).missing(NAME, {3: 0, 60: int(hashes(np.array([60]))[0])}).tolist() == [3]

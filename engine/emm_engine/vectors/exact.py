@@ -53,7 +53,8 @@ class ExactVectors:
     def compact(self, namespace: str) -> None:
         held = self._current(namespace)
         if held.identity.size:
-            self._log(namespace).replace([held.rows])
+            log = self._log(namespace)
+            log.replace([held.rows], afterwards=log.clear)
             self._open.pop(namespace)
 
     def drop(self, namespace: str) -> None:

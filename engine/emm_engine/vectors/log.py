@@ -166,14 +166,18 @@ class TruthLog:
 
     def drop(self) -> None:
         """Remove the log and all that is derived from it; first the set, so that it answers for no log that is gone."""
-        folder = self._set_path.parent
         with self._set_is_ours():
-            for path in (self._set_path, self.path):
-                remove_durably(path)
-            if identity_of(folder) != NO_FILE:
-                shutil.rmtree(folder)
-                sync_folder(folder.parent)
+            remove_durably(self._set_path)
+            remove_durably(self.path)
+            self.clear()
         self._sound = None
+
+    def clear(self) -> None:
+        """Remove what was derived from the log; its set is gone already."""
+        folder = self._set_path.parent
+        if identity_of(folder) != NO_FILE:
+            shutil.rmtree(folder)
+            sync_folder(folder.parent)
 
     def _set_is_ours(self) -> contextlib.AbstractContextManager[object]:
         folder = self._set_path.parent

@@ -78,7 +78,7 @@ class VectorStore(Protocol):
         ...
 
     def drop(self, namespace: str) -> None:
-        """Forget a namespace: nothing of it is left when it returns. Done again after a death, it ends what it began."""
+        """Forget a namespace: nothing of it is left when it returns. Done again after a death, it ends the work."""
         ...
 
     def maintain(self, namespace: str) -> list[str]:

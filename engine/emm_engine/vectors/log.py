@@ -37,6 +37,7 @@ from emm_engine.files import (
     read_ends,
     remove_durably,
     replace_durably,
+    sweep_temporaries,
     sync_folder,
 )
 from emm_engine.vectors.store import Ids
@@ -159,6 +160,7 @@ class TruthLog:
         blocks = itertools.chain.from_iterable(rows.blocks() for rows in everything)
         records = (encode(KIND_ADD, block, self._record) for block in blocks)
         with self._set_is_ours():
+            sweep_temporaries(self.path)  # they may hold what has been removed since
             remove_durably(self._set_path)
             replace_durably(self.path, itertools.chain((self._header,), records))
             afterwards()
@@ -169,6 +171,7 @@ class TruthLog:
         with self._set_is_ours():
             remove_durably(self._set_path)
             remove_durably(self.path)
+            sweep_temporaries(self.path)
             self.clear()
         self._sound = None
 

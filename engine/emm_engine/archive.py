@@ -7,7 +7,7 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -83,15 +83,27 @@ class Archive:
 
     # --- the three things people do --------------------------------------------------------------
 
-    def ingest(self, documents: Iterable[Document], scope: Scope, progress: OnProgress | None = None) -> IngestReport:
+    def ingest(
+        self,
+        documents: Iterable[Document],
+        scope: Scope,
+        progress: OnProgress | None = None,
+        through: Callable[[Embedder], Embedder] | None = None,
+    ) -> IngestReport:
         """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
 
-        Durable when it returns; idempotent by title and text. `FencedError` when another process is writing the
-        run, `CatalogError` when its memory is not the one the catalog describes.
+        Durable when it returns; idempotent by title and text. `through` may put something in the place of the
+        domain's embedder that gives the same vectors, such as many workers. `FencedError` when another process is
+        writing the run, `CatalogError` when its memory is not the one the catalog describes.
         """
         run = self._catalog.ensure_run(scope)
+
+        def models(of: Run) -> tuple[Embedder, VectorStore]:
+            embedder, vectors = self._models(of)
+            return embedder if through is None else through(embedder), vectors
+
         with self._shelf.open_writer(run) as memory:
-            return Ingest(self._catalog, run, memory, self._models, progress).run(documents)
+            return Ingest(self._catalog, run, memory, models, progress).run(documents)
 
     def ask(
         self,

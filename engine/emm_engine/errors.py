@@ -23,3 +23,9 @@ class EmbedderError(EmmError):
     """The embedding model of a domain is missing, damaged or not the one its vectors were made with."""
 
     exit_code = 4
+
+
+class WorkError(EmmError):
+    """Work that was handed to other processes did not come back: no workers, or a unit that ends each one it meets."""
+
+    exit_code = 6

@@ -28,6 +28,11 @@ class Progress:
         """Entries (reading) or passages (absorbing) per second of this phase."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None where there is no rate or no total yet."""
+        return (self.total - self.done) / self.rate if self.total is not None and self.rate > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:

@@ -29,6 +29,7 @@ COMMANDS = {
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
     "tree": ("engine_commands", "tree"),
+    "scale": ("scale_commands", "scale"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

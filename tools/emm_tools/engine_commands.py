@@ -7,6 +7,7 @@ only on a terminal; what a document says is never sent to the terminal raw.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import sys
@@ -19,8 +20,12 @@ import click
 import emm
 from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
 from emm_engine.retrieval.context import shown_date
+from emm_engine.scale.embedding import fanned
+from emm_engine.scale.reading import Reading
+from emm_engine.scale.workers import Workers
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.inspect_text import table
+from emm_tools.workers_option import workers_option
 
 QUOTE_CHARS = 130  # one line of a terminal
 RUNS_NAMED = 20
@@ -35,7 +40,8 @@ class ProgressLine:
     def __call__(self, progress: Progress) -> None:
         if self.shown:
             of = f" of {progress.total}" if progress.total is not None else ""
-            text = f"{progress.phase} {progress.done}{of}, {progress.rate:.0f}/s"
+            left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
+            text = f"{progress.phase} {progress.done}{of}, {progress.rate:.0f}/s{left}"
             click.echo(f"\r{text:60}", err=True, nl=False)
 
     def end(self) -> None:
@@ -77,6 +83,8 @@ def known_scope(archive: Archive, text: str) -> Scope:
         "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
         "emm ingest labs/archive --machine --scope general/debian/changelogs",
         "emm ingest labs/archive notes/ --json",
+        "emm ingest labs/archive notes/ --workers 4",
+        "emm ingest labs/archive notes/ --workers tls://scheduler:8786",
     ),
 )
 @click.argument("archive")
@@ -85,8 +93,15 @@ def known_scope(archive: Archive, text: str) -> Scope:
 @click.option("--scope", default="general/notes/default", show_default=True, help="[tenant:]domain/project/run.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@workers_option
 def ingest(
-    archive: str, folders: tuple[Path, ...], machine: bool, scope: str, limit: int | None, as_json: bool
+    archive: str,
+    folders: tuple[Path, ...],
+    machine: bool,
+    scope: str,
+    limit: int | None,
+    as_json: bool,
+    workers: Workers | None,
 ) -> None:
     """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
 
@@ -101,7 +116,11 @@ def ingest(
     def problem(source: str, why: str) -> None:
         skipped.append((source, why))
 
-    documents: Iterable[Document] = itertools.chain.from_iterable(documents_below(f, problem) for f in folders)
+    reading = Reading(workers, problem) if workers is not None else None
+    if reading is not None:
+        documents: Iterable[Document] = reading.documents(folders)
+    else:
+        documents = itertools.chain.from_iterable(documents_below(f, problem) for f in folders)
     name = ", ".join(str(folder) for folder in folders)
     if machine:
         name, documents = machine_documents(problem=problem)
@@ -113,10 +132,13 @@ def ingest(
     progress = ProgressLine()
     with open_or_create(archive) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(itertools.chain([first], source), place, progress)
+        through = functools.partial(fanned, workers=workers) if workers is not None else None
+        report = opened.ingest(itertools.chain([first], source), place, progress, through)
         progress.end()
         memory = opened.memory_path(place)
     _say_skipped(skipped)
+    if reading is not None and reading.n_left:
+        tell_notices([f"the workers did not see {counted(reading.n_left, 'file')}, which this process read itself"])
     tell_notices(report.notices)
     click.echo(report.to_json() if as_json else _told(report, name, memory, len(skipped)))
 

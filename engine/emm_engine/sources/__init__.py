@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from emm import MissingError
 from emm_engine.documents import Document
 from emm_engine.sources.changelog import Problem, debian_changelogs
 from emm_engine.sources.python import python_documentation
+from emm_engine.sources.single import files_below, read_found
 from emm_engine.sources.text import text_folder
 
 ENTRIES_MIN = 1000  # fewer changelog entries than this on a machine: read Python's documentation instead
@@ -24,10 +24,7 @@ def documents_below(folder: str | Path, problem: Problem | None = None) -> Itera
 
     `MissingError` when the folder does not exist.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise MissingError("there is no such folder", file=str(folder))
-    return itertools.chain(debian_changelogs(root, problem), text_folder(root, problem))
+    return itertools.chain.from_iterable(read_found(found, problem) for found in files_below(folder, problem))
 
 
 def machine_documents(

@@ -36,19 +36,25 @@ def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[
     """Every text and Markdown file below a folder."""
     root = Path(folder)
     base = readable(root.resolve())
-    for path in _files(root, problem):
+    for path in text_files(root, problem):
         source = readable(path.relative_to(root))
-        try:
-            document = _document(path, source, f"{base}/{source}")
-        except (OSError, ValueError, OverflowError, InputError) as error:
-            if problem is not None:
-                problem(source, f"{type(error).__name__}: {error}")
-            continue
-        if document is not None:
-            yield document
+        yield from read_text(path, source, f"{base}/{source}", problem)
 
 
-def _files(root: Path, problem: Problem | None) -> Iterator[Path]:
+def read_text(path: Path, source: str, key: str, problem: Problem | None) -> Iterator[Document]:
+    """The document of one file; none where it is empty, or cannot be read, which is reported."""
+    try:
+        document = _document(path, source, key)
+    except (OSError, ValueError, OverflowError, InputError) as error:
+        if problem is not None:
+            problem(source, f"{type(error).__name__}: {error}")
+        return
+    if document is not None:
+        yield document
+
+
+def text_files(root: Path, problem: Problem | None) -> Iterator[Path]:
+    """The text and Markdown files below a folder, in path order."""
     pending = [root]  # os.walk recurses up to Python 3.11, and a hostile folder is deeper than that
     while pending:
         folder = pending.pop()

@@ -8,7 +8,7 @@ from emm_engine.archive import Archive
 from emm_engine.documents import Document, Label
 from emm_engine.errors import CatalogError, EmbedderError, ScopeError
 from emm_engine.hierarchy import DOMAINS, Scope
-from emm_engine.reports import IngestReport, Progress, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, Progress, RunStatus
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
     debian_changelogs,
@@ -30,6 +30,7 @@ __all__ = [
     "Evidence",
     "IngestReport",
     "Label",
+    "LevelStatus",
     "Progress",
     "RunStatus",
     "Scope",

@@ -7,32 +7,43 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from emm import ExistsError, InputError, MissingError
+import numpy as np
+
+from emm import ExistsError, Memory, MissingError
+from emm_engine.catalog.closures import Closures
+from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
-from emm_engine.documents import Document
-from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
-from emm_engine.errors import EmbedderError
+from emm_engine.documents import Document, Label
+from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Float32Array, Provider
+from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.files import make_folder
-from emm_engine.hierarchy import Scope, shape_of
-from emm_engine.ingest.pipeline import Ingest, OnProgress
+from emm_engine.hierarchy import Place, Scope
+from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest, Models, OnProgress
+from emm_engine.matrices.consult import Consulting
+from emm_engine.matrices.growth import Growth
+from emm_engine.matrices.rollup import GroupMerge, RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
-from emm_engine.reports import IngestReport, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
-from emm_engine.vectors.exact import ExactVectors
-from emm_engine.vectors.store import VectorStore
+from emm_engine.retrieval.question import Filters, Question
+from emm_engine.settings import Settings
+from emm_engine.upkeep import closing
+from emm_engine.upkeep.tree import Tree, hint_of
+from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.store import RecallReport, VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
 FIT_SAMPLE = 12_000  # passages the embedder is fitted on
 K = 5
 TOKEN_BUDGET = 1500
-QUESTION_CHARS_MAX = 10_000
 
 
 class Archive:
@@ -42,11 +53,17 @@ class Archive:
         self.path = path
         self._catalog = catalog
         self._provider = provider
+        self.settings = Settings(catalog)
+        self.domains = Domains(catalog)
+        self._closures = Closures(catalog)
         self._shelf = MatrixShelf(path, catalog)
+        self._growth = Growth(catalog, self._keys_of)
+        self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
+        self._consulting = Consulting(catalog, self._shelf)
         self._folder = EmbedderFolder(path / "embedders")
         self._embedders: dict[str, Embedder] = {}  # by fingerprint
         self._stores: dict[str, VectorStore] = {}
-        self._retrieval = Retrieval(catalog, self._shelf, self._models)
+        self._retrieval = Retrieval(catalog, self._consulting, self._models, lambda: Catalog(catalog.path))
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
@@ -70,6 +87,7 @@ class Archive:
         return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
 
     def close(self) -> None:
+        self._retrieval.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -94,8 +112,10 @@ class Archive:
 
         Durable when it returns; idempotent by title and text. `through` may put something in the place of the
         domain's embedder that gives the same vectors, such as many workers. `FencedError` when another process is
-        writing the run, `CatalogError` when its memory is not the one the catalog describes.
+        writing the run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the run
+        is closed. Refreshes the roll-ups above the run where that takes about a second at most.
         """
+        self._closures.require_open(scope.require_run())
         run = self._catalog.ensure_run(scope)
 
         def models(of: Run) -> tuple[Embedder, VectorStore]:
@@ -103,7 +123,11 @@ class Archive:
             return embedder if through is None else through(embedder), vectors
 
         with self._shelf.open_writer(run) as memory:
-            return Ingest(self._catalog, run, memory, models, progress).run(documents)
+            self._closures.require_open(scope)  # again, for now nobody closes it behind our back
+            report = self._ingest(run, memory, documents, progress, models)
+        behind = [each for each in self._rolling_up.refresh_above(scope) if each.outcome == "behind"]
+        notices = [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
+        return replace(report, notices=(*report.notices, *notices))
 
     def ask(
         self,
@@ -112,29 +136,72 @@ class Archive:
         k: int = K,
         token_budget: int = TOKEN_BUDGET,
         as_of: str | None = None,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        labels: Iterable[Label] = (),
+        source: str | None = None,
+        without: Iterable[str] = (),
     ) -> Answer:
         """Cited passages and associations for a question, over everything at or below a scope.
 
-        `as_of` (`YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC) answers from what was dated up to then.
+        Lexical, vector and matrix recall are asked at the same time; `without` names those to leave out, as the setting
+        `retrieval.data.local` does for good. Moments are `YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC: `as_of` answers from what
+        was known then, `since` and `until` from documents dated between them. `labels` must all be carried, `source`
+        is a shell pattern. `InputError` for anything that cannot be asked.
         """
-        if not question.strip() or len(question) > QUESTION_CHARS_MAX:
-            raise InputError(
-                "an empty question" if not question.strip() else "the question is too long",
-                expected=f"1 to {QUESTION_CHARS_MAX} characters",
-                found=len(question),
-            )
-        if k < 1 or token_budget < 1:
-            raise InputError("k and token_budget are at least 1", found=(k, token_budget))
-        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+        filters = Filters(as_of, since, until, tuple(labels), source)
+        return self._retrieval.ask(Question(question, scope, k, token_budget, filters, frozenset(without)))
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
 
+    def levels(self, tenant: str | None = None) -> list[LevelStatus | RunStatus]:
+        """The tree with its tenants, domains and projects, each before what is below it."""
+        return list(Tree(self._catalog, self._shelf, self._consulting).lines(self.tree(tenant)))
+
+    # --- what a keeper does to scopes ------------------------------------------------------------
+
+    def rollup(self, scope: Scope | None = None, group_merge: GroupMerge | None = None) -> list[RollupReport]:
+        """Bring the roll-ups of a project or domain (None: of every domain) up to date, projects first.
+
+        `group_merge` may have the groups of a large one merged elsewhere, such as by many workers.
+        `MissingError` where there is no run below; `ScopeError` for a run, which has no roll-up.
+        """
+        if scope is not None and scope.is_run:
+            raise ScopeError("a run has no roll-up", expected="a project or a domain", found=str(scope))
+        domains = sorted({Scope(run.tenant, run.domain) for run in self.scopes()})
+        if scope is not None:
+            closing.runs_of(self._catalog, scope)
+            domains = [scope]
+        rolling_up = RollingUp(self._catalog, self._shelf, self._growth, group_merge)
+        return [report for each in domains for report in rolling_up.refresh(each)]
+
+    def close_scope(self, place: Place) -> bool:
+        """No more documents at or below a scope; what an interrupted ingest left there is finished first.
+
+        False when it was closed already; `FencedError`, and nothing closed, while an ingest is at work there.
+        """
+        return closing.close(self._catalog, place, self._finish)
+
+    def reopen_scope(self, place: Place) -> bool:
+        """Take documents again; False when the scope was open. `ScopeError` while a scope above it is closed."""
+        return closing.reopen(self._catalog, place)
+
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether `ask` asks its three recalls at the same time; switched off, it tells how much that saves."""
+        return self._retrieval.legs.parallel
+
+    @parallel.setter
+    def parallel(self, value: bool) -> None:
+        self._retrieval.legs.parallel = value
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -147,6 +214,34 @@ class Archive:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _ingest(
+        self, run: Run, memory: Memory, documents: Iterable[Document], progress: OnProgress | None, models: Models
+    ) -> IngestReport:
+        report = Ingest(self._catalog, run, memory, models, progress).run(documents)
+        grown = self._growth.grow_if_saturated(run, memory)
+        if not grown:
+            return report
+        saturation = float(memory.saturation)
+        return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
+
+    def _finish(self, run: Run) -> None:
+        """End what an interrupted ingest left, once nobody else writes the run."""
+        with self._shelf.open_writer(run) as memory:
+            ledger = PairLedger(self._catalog, run)
+            ledger.reconcile(memory.write_count, memory.lsn)
+            progress = ledger.progress()
+            if progress.pending or progress.stale:
+                self._ingest(run, memory, (), None, self._models)
+
+    def _keys_of(self, run: Run, passage_ids: Sequence[int]) -> Float32Array:
+        """(n, key_dim): the keys that these passages were written with, made again from their texts."""
+        embedder, _ = self._models(run)
+        keys = np.empty((len(passage_ids), embedder.dim), np.float32)
+        for low in range(0, len(passage_ids), PASSAGES_PER_CHUNK):
+            part = slice(low, low + PASSAGES_PER_CHUNK)
+            keys[part] = embedder.embed(list(self._catalog.texts(run.tenant_id, passage_ids[part]).values()))
+        return keys
+
     def _status(self, run: Run) -> RunStatus:
         documents, passages = self._catalog.query(
             "SELECT (SELECT count(*) FROM documents WHERE scope_id = ? AND superseded = 0), "
@@ -156,8 +251,10 @@ class Archive:
         )[0]
         progress = PairLedger(self._catalog, run).progress()
         memory = self._shelf.reader(run, progress.lsn)
-        shape = shape_of(run.scope.domain)
+        shape = self.domains.shape_of(run.scope.domain)
+        saturation = float(memory.saturation) if memory is not None else 0.0
         store = self._store(run.scope)
+        recall = store.recall(str(run.scope)) if store is not None else RecallReport(1.0, 0, None)
         return RunStatus(
             scope=str(run.scope),
             documents=documents,
@@ -168,8 +265,12 @@ class Archive:
             lsn=progress.lsn,
             rank=memory.rank if memory is not None else shape.rank,
             dim=memory.dim if memory is not None else shape.dim,
-            saturation=float(memory.saturation) if memory is not None else 0.0,
+            saturation=saturation,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            vector_recall=recall.recall,
+            vector_search_k=recall.search_k,
+            closed=self._closures.closed_by(run.scope) is not None,
+            hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
         )
 
     def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
@@ -177,7 +278,7 @@ class Archive:
         tenant, domain = run.scope.tenant, run.scope.domain
         if self._catalog.embedder(tenant, domain) is None:
             texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
-            fitted = self._provider.fit(texts, shape_of(domain).key_dim)
+            fitted = self._provider.fit(texts, self.domains.shape_of(domain).key_dim)
             fingerprint = self._folder.save(fitted)
             self._catalog.set_embedder(
                 run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)
@@ -200,7 +301,7 @@ class Archive:
             return None
         _, fingerprint, dim = known
         if fingerprint not in self._stores:
-            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
+            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
 
 

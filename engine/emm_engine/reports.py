@@ -85,6 +85,30 @@ class RunStatus:
     dim: int
     saturation: float
     vectors: int
+    vector_recall: float  # of the first ten of exact search, as far as it was checked; 1 where search is exact
+    vector_search_k: int | None  # what the index is searched with; None where there is none
+    closed: bool = False  # it, or a scope above it, takes no more documents
+    hint: str = ""  # what its keeper could do about it
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStatus:
+    """One tenant, domain or project of the archive: sums over its runs, and the memory that answers for all of it."""
+
+    scope: str
+    level: str  # tenant, domain, project
+    runs: int
+    documents: int
+    passages: int
+    absorbed: int
+    pending: int
+    stale: int
+    rollup: str  # fresh, behind, one part (which answers for it), empty; none for a tenant
+    rank: int  # of the roll-up; 0 where it has none of its own
+    dim: int
+    saturation: float
+    closed: bool  # it carries a mark itself, or a scope above it does
+    hint: str = ""
 
 
 def to_json(value: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ meanwhile is merged.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +22,13 @@ from threadpoolctl import threadpool_limits
 import emm
 from emm import ExistsError, FormatError, InputError
 from emm.verify import Level, Request, Scrub
-from emm_engine import Document, documents_below
+from emm_engine import Archive, Document, Scope, documents_below
 from emm_engine.embeddings.lsa import LsaProvider
 from emm_engine.errors import EmbedderError, WorkError
 from emm_engine.scale import embedding, reading
 from emm_engine.scale.embedding import EmbedUnit, FannedEmbedder, fanned
 from emm_engine.scale.learning import Like, learn_through
-from emm_engine.scale.merging import FAN_IN, MergeUnit, Source, merge_through
+from emm_engine.scale.merging import FAN_IN, MergeUnit, Source, merge_groups, merge_through
 from emm_engine.scale.partial import Partial
 from emm_engine.scale.pool import LocalWorkers
 from emm_engine.scale.reading import Reading, ReadUnit
@@ -216,6 +218,25 @@ def test_a_tree_of_merges_is_within_the_bound_and_the_same_for_any_workers(
         assert two.digest == one.digest
         assert relative(two.matrix, expected.matrix) < BOUND
         assert two.write_count == expected.write_count
+
+
+def test_a_roll_up_by_workers_is_that_of_one_process(
+    workers: LocalWorkers, tmp_path: Path, make_documents: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emm_engine.matrices.rollup.FAN_IN", 2)
+    project = Scope("lab", "code", "debian")
+    with Archive.create(tmp_path / "archive") as archive:
+        for number in range(5):
+            archive.ingest(make_documents(12, seed=number), replace(project, run=f"run-{number}"))
+    shutil.copytree(tmp_path / "archive", tmp_path / "copy")
+    digests = []
+    for name, group_merge in (("archive", None), ("copy", functools.partial(merge_groups, workers))):
+        with Archive.open(tmp_path / name) as archive, threadpool_limits(1):
+            (report,) = archive.rollup(project, group_merge)
+        assert (report.outcome, report.n_runs) == ("made", 5)
+        with emm.open(str(tmp_path / name / project.memory_path)) as memory:
+            digests.append((memory.digest, memory.write_count))
+    assert digests[0] == digests[1]
 
 
 def test_learning_in_parts_is_within_the_bound_and_the_same_for_any_workers(

@@ -17,6 +17,7 @@ import click
 
 from emm_tools.bench_capacity import capacity
 from emm_tools.bench_kernel import kernel
+from emm_tools.bench_latency import latency
 from emm_tools.bench_scale import scale
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
@@ -35,7 +36,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, growth, kernel, replay, scale, upgrade):
+for _each in (capacity, growth, kernel, latency, replay, scale, upgrade):
     bench.add_command(_each)
 
 

@@ -28,8 +28,8 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
-    "tree": ("engine_commands", "tree"),
     "scale": ("scale_commands", "scale"),
+    **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -70,6 +70,15 @@ class PairLedger:
         )
         return [row[0] for row in rows]
 
+    def absorbed(self) -> list[int]:
+        """The pairs that are in the matrix, in the order they were written."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
+            "ORDER BY written_by, passage_id",
+            (self._run.scope_id,),
+        )
+        return [row[0] for row in rows]
+
     def declared(self, passage_ids: Sequence[int]) -> dict[int, list[Label]]:
         """{passage id: labels its document was given}."""
         return self._by_passage(

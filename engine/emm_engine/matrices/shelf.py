@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import emm
+from emm_engine.catalog.domains import Domains
+from emm_engine.catalog.rollups import Rollups
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
-from emm_engine.hierarchy import RIDGE, shape_of
+from emm_engine.hierarchy import RIDGE, Scope
 
 
 class MatrixShelf:
@@ -26,7 +28,9 @@ class MatrixShelf:
     def __init__(self, root: Path, catalog: Catalog) -> None:
         self._root = root
         self._catalog = catalog
+        self._domains = Domains(catalog)
         self._readers: dict[int, emm.Memory] = {}
+        self._rollups: dict[Scope, emm.Memory] = {}
         self.notices: dict[str, None] = {}  # of the memories opened for reading, each once
 
     def path(self, run: Run) -> Path:
@@ -54,15 +58,14 @@ class MatrixShelf:
         return memory
 
     def _open_or_create(self, run: Run) -> emm.Memory:
-        path, shape = str(self.path(run)), shape_of(run.scope.domain)
+        path, shape = str(self.path(run)), self._domains.shape_of(run.scope.domain)
         with contextlib.suppress(emm.MissingError):
             return emm.open(path, mode="a")
         if run.memory_uuid is not None:
             raise CatalogError(f"the memory of {run.scope} is missing", file=path, expected=run.memory_uuid)
+        rank = max(shape.rank, Rollups(self._catalog).rank_above(run.scope))  # so that it merges with its siblings
         with contextlib.suppress(emm.ExistsError):  # another process has just made it: its lock decides
-            return emm.create(
-                path, dim=shape.dim, rank=shape.rank, key_dim=shape.key_dim, rule="preconditioned", ridge=RIDGE
-            )
+            return emm.create(path, dim=shape.dim, rank=rank, key_dim=shape.key_dim, rule="preconditioned", ridge=RIDGE)
         return emm.open(path, mode="a")
 
     def reader(self, run: Run, lsn: int) -> emm.Memory | None:
@@ -83,15 +86,42 @@ class MatrixShelf:
         self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
 
+    def rollup_path(self, scope: Scope) -> Path:
+        return self._root / scope.memory_path
+
+    def rollup_reader(self, scope: Scope, uuid: str) -> emm.Memory | None:
+        """A scope's roll-up for reading; None, with a notice, where that very memory cannot be had."""
+        held = self._rollups.get(scope)
+        if held is not None and held.uuid == uuid:
+            return held
+        self.release_rollup(scope)
+        try:
+            memory = emm.open(str(self.rollup_path(scope)), mode="r")
+        except emm.EmmError as error:
+            self.notices[f"the roll-up of {scope} is not used: {error}"] = None
+            return None
+        if memory.uuid != uuid:
+            memory.close()
+            self.notices[f"the roll-up of {scope} is not used: it is not the one that the catalog describes"] = None
+            return None
+        self._rollups[scope] = memory
+        return memory
+
     def release(self, run: Run) -> None:
         held = self._readers.pop(run.scope_id, None)
         if held is not None:
             held.close()
 
+    def release_rollup(self, scope: Scope) -> None:
+        held = self._rollups.pop(scope, None)
+        if held is not None:
+            held.close()
+
     def close(self) -> None:
-        for memory in self._readers.values():
+        for memory in (*self._readers.values(), *self._rollups.values()):
             memory.close()
         self._readers.clear()
+        self._rollups.clear()
 
 
 def _check_identity(memory: emm.Memory, run: Run) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ def merge_through(workers: Workers, sources: Sequence[Source | Partial], into: P
         level = list(workers.results(_groups(level)))
     (last,) = workers.results([MergeUnit(tuple(level))])
     return emm.open(str(last.put(into)), mode="a")
+
+
+def merge_groups(workers: Workers, groups: Sequence[Sequence[Path]], scratch: Path) -> list[Path]:
+    """Each group of memories merged by a worker, below a folder: what `Archive.rollup` takes as `group_merge`."""
+    units = (MergeUnit(tuple(Source.at(path) for path in group)) for group in groups)
+    return [partial.put(scratch / f"merged-{secrets.token_hex(8)}") for partial in workers.results(units)]
 
 
 def _groups(level: Sequence[Source | Partial]) -> Iterator[MergeUnit]:

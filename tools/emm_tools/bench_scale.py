@@ -39,7 +39,7 @@ from emm_tools.inspect_text import table
 CREWS = {"1 process": "1", "2 processes": "2", "dask, 2 workers": "dask:2"}
 ALONE = "without workers"
 MACHINE_DOCUMENTATION = Path("/usr/share/doc")
-N_TEXTS, N_FITTED, N_MEMORIES, N_PAIRS = 6000, 2000, 60, 32_768
+N_TEXTS, N_FITTED, N_MEMORIES, N_PAIRS = 3000, 1000, 24, 16_384
 LIKE = Like(dim=768, rank=256, key_dim=256, ridge=1.0)
 
 Job = Callable[[Workers | None], str]  # what came out, as one word that compares

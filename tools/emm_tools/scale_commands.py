@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 import emm
-from emm.verify import bytes_below, parse_level
+from emm.verify import Severity, bytes_below, parse_level
 from emm_engine.scale.learning import Like, learn_through
 from emm_engine.scale.merging import Source, merge_through
 from emm_engine.scale.verifying import Verifying
@@ -53,7 +53,7 @@ def scale() -> None:
 @click.option("--level", type=click.Choice(LEVELS), default="blocks", show_default=True, help="How deep.")
 @click.option("--strict", is_flag=True, help="Exit 7 for an unsealed tail or incomplete coverage.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a target, and a last one with the totals.")
-@click.option("-q", "--quiet", is_flag=True, help="Only targets with findings.")
+@click.option("-q", "--quiet", is_flag=True, help="Only targets with findings that are more than a notice.")
 @workers_or_two
 def verify(paths: tuple[str, ...], level: str, strict: bool, as_json: bool, quiet: bool, workers: Workers) -> int:
     """Check memories, files and trees as emm-verify does, with its totals and exit codes."""
@@ -62,7 +62,7 @@ def verify(paths: tuple[str, ...], level: str, strict: bool, as_json: bool, quie
     check = Verifying(workers, paths, parse_level(level), strict=strict)
     for target in check.targets():
         bar(target.url, target.coverage.bytes_read)
-        if target.findings or not quiet:
+        if not quiet or any(each.severity is not Severity.NOTICE for each in target.findings):
             bar.clear()
             click.echo(json.dumps(target.to_dict(), sort_keys=True) if as_json else "\n".join(target_lines(target)))
     bar.end()

@@ -30,6 +30,7 @@ COMMANDS = {
     "ask": ("engine_commands", "ask"),
     "dream": ("dream_commands", "dream"),
     "dreams": ("dream_commands", "dreams"),
+    "scale": ("scale_commands", "scale"),
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),
     "reembed": ("embed_commands", "reembed"),

@@ -11,6 +11,8 @@ from emm_engine.hierarchy import DOMAINS, Scope
 from emm_engine.reports import IngestReport, LevelStatus, Progress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
+    Intake,
+    Settings,
     debian_changelogs,
     documents_below,
     machine_documents,
@@ -30,6 +32,7 @@ __all__ = [
     "EmbedderUnavailable",
     "Evidence",
     "IngestReport",
+    "Intake",
     "Label",
     "LevelStatus",
     "Progress",
@@ -37,6 +40,7 @@ __all__ = [
     "RunStatus",
     "Scope",
     "ScopeError",
+    "Settings",
     "debian_changelogs",
     "documents_below",
     "machine_documents",

@@ -29,6 +29,11 @@ class Progress:
         """Entries (reading) or passages (absorbing) per second of this phase."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this phase at its rate so far; None while that is unknown."""
+        return (self.total - self.done) / self.rate if self.total is not None and self.rate else None
+
 
 OnProgress = Callable[[Progress], None]
 
@@ -65,9 +70,18 @@ class IngestReport:
         """New documents alone: copies of ones already there cost next to nothing."""
         return self.documents / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def passages_per_second(self) -> float:
+        """New passages, over everything: reading, fitting, embedding, learning, durably."""
+        return self.passages / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and the rates."""
+        rates = ("entries_per_second", "documents_per_second", "passages_per_second")
+        return {**asdict(self), **{name: getattr(self, name) for name in rates}}
+
     def to_json(self) -> str:
-        rates = {"entries_per_second": self.entries_per_second, "documents_per_second": self.documents_per_second}
-        return to_json({**asdict(self), **rates})
+        return to_json(self.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class RunStatus:
     dim: int
     saturation: float
     vectors: int
-    vector_recall: float  # of the first ten of exact search, as far as it was checked; 1 where search is exact
+    vector_recall: float | None  # of exact search's first ten, as far as it was checked; 1 where search is exact
     vector_search_k: int | None  # what the index is searched with; None where there is none
     closed: bool = False  # it, or a scope above it, takes no more documents
     hint: str = ""  # what its keeper could do about it
@@ -133,6 +147,6 @@ class LevelStatus:
     hint: str = ""
 
 
-def to_json(value: dict[str, Any]) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+def to_json(value: dict[str, Any], indent: int | None = 2) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

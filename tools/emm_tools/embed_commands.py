@@ -14,8 +14,9 @@ import click
 from emm import EmmError
 from emm_engine import Archive, EmbedderError, EmbedderUnavailable, IngestReport, ReembedReport
 from emm_engine.embeddings.backoff import Backoff, Clock, SystemClock
-from emm_tools.engine_commands import ProgressLine, known_scope, only_scope
+from emm_tools.engine_commands import known_scope, only_scope
 from emm_tools.exits import OneSentence, counted, examples, printable, tell_notices
+from emm_tools.ingest_command import ProgressLine
 
 POLL_S = 5.0  # between looks at the queue
 AFTER_FAILURE = Backoff(base_s=10.0, cap_s=600.0)

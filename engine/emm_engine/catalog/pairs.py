@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emm_engine.catalog.store import Catalog, Run, marks
-from emm_engine.documents import Label
+from emm_engine.documents import Label, Marked
 from emm_engine.errors import CatalogError
 
 Kind = Literal["write", "unlearn"]
-Weighted = Sequence[tuple[Label, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A label of a pair's value, the characters that say it, and its weight."""
+
+    mark: Marked
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,15 @@ class PairLedger:
         )
         return [row[0] for row in rows]
 
+    def settled_after(self, passage_id: int, count: int) -> list[int]:
+        """The first pairs beyond an id that do not wait to be written."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND passage_id > ? "
+            "AND (written_by IS NOT NULL OR superseded = 1) ORDER BY passage_id LIMIT ?",
+            (self._run.scope_id, passage_id, count),
+        )
+        return [row[0] for row in rows]
+
     def stale(self, count: int) -> list[int]:
         """The oldest pairs to take out: absorbed once, superseded since."""
         rows = self._catalog.query(
@@ -89,23 +105,6 @@ class PairLedger:
         )
         return [row[0] for row in rows]
 
-    def declared(self, passage_ids: Sequence[int]) -> dict[int, list[Label]]:
-        """{passage id: labels its document was given}."""
-        return self._by_passage(
-            "SELECT passage_id, kind, name FROM passages JOIN document_labels USING(document_id) "
-            "JOIN labels USING(label_id) WHERE passages.tenant_id = ? AND passage_id IN",
-            passage_ids,
-        )
-
-    def _by_passage(self, sql: str, passage_ids: Sequence[int]) -> dict[int, list[Label]]:
-        found: dict[int, list[Label]] = {identity: [] for identity in passage_ids}
-        for low in range(0, len(passage_ids), 500):
-            part = list(passage_ids[low : low + 500])
-            rows = self._catalog.query(f"{sql} ({marks(part)})", (self._run.tenant_id, *part))
-            for identity, kind, name in rows:
-                found[identity].append(Label(kind, name))
-        return found
-
     def kept(self, passage_ids: Sequence[int]) -> dict[int, list[tuple[Label, float]]]:
         """{passage id: the labels and weights its value was made of}."""
         found: dict[int, list[tuple[Label, float]]] = {identity: [] for identity in passage_ids}
@@ -122,17 +121,23 @@ class PairLedger:
 
     # --- the protocol ----------------------------------------------------------------------------
 
-    def intend_write(self, labels: Mapping[int, Weighted], write_count: int) -> int:
+    def intend_write(self, labels: Mapping[int, Sequence[Taught]], write_count: int) -> int:
         """Step 1 of a write: keep the pairs' labels and announce the batch. Returns its id."""
         catalog, run = self._catalog, self._run
         with catalog.transaction():
             batch_id = self._announce("write", len(labels), write_count)
             catalog.executemany(
-                "INSERT INTO pair_labels VALUES (?, ?, ?)",
+                "INSERT INTO pair_labels(passage_id, label_id, weight, span_start, span_end) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (identity, catalog.label_id(run.tenant_id, label), weight)
-                    for identity, weighted in labels.items()
-                    for label, weight in weighted
+                    (
+                        identity,
+                        catalog.label_id(run.tenant_id, each.mark.label),
+                        each.weight,
+                        each.mark.start,
+                        each.mark.end,
+                    )
+                    for identity, taught in labels.items()
+                    for each in taught
                 ],
             )
             catalog.executemany(

@@ -7,8 +7,6 @@ same model; a term is taken in one pass over the text, whatever the text is.
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,14 +16,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import EmbedderError
-from emm_engine.stopwords import STOPWORDS
+from emm_engine.words import analyse
 
 TERMS_MAX = 20_000
 TERM_CHARS_MAX = 40
-
-# Two characters and more; `en_us.utf-8` and `libc6` stay whole. The second branch takes what the first one cannot
-# finish, so that no stretch of text is tried twice (`a_-a_-…` was quadratic).
-_TERM = re.compile(r"\b(?:([^\W_][\w.+-]*[^\W_])\b|[^\W_][\w.+-]*)")
 
 
 class TermModel:
@@ -80,23 +74,6 @@ class TermModel:
             named = ((self.terms[indices[at]], float(data[at])) for at in order)
             found.append([item for item in named if _is_word(item[0])][:count])
         return found
-
-
-def analyse(text: str) -> list[str]:
-    """The terms of a text: lower case, without stop words, plurals made singular."""
-    return [singular(word) for word in _TERM.findall(text.lower()) if word and word not in STOPWORDS]
-
-
-@functools.lru_cache(maxsize=65_536)
-def singular(word: str) -> str:
-    """Harman's S-stemmer (1991): `libraries` → `library`, `failures` → `failure`, `locales` → `locale`."""
-    if word.endswith("ies") and len(word) > 4 and not word.endswith(("eies", "aies")):
-        return word[:-3] + "y"
-    if word.endswith("es") and len(word) > 3 and not word.endswith(("aes", "ees", "oes")):
-        return word[:-1]
-    if word.endswith("s") and len(word) > 3 and not word.endswith(("us", "ss", "is")):
-        return word[:-1]
-    return word
 
 
 def _vectorizer(min_df: int = 1) -> TfidfVectorizer:

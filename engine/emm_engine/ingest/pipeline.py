@@ -1,11 +1,11 @@
 """Documents into an archive: text first, then vectors, then the matrix.
 
 Purpose: one resumable pipeline. (1) take the run's memory, which is the lock; (2) settle what an interrupted
-ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder if there is none;
-(5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take superseded
-pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing) continues
-with no pair missing or doubled; an embedder that cannot be had stops (4) to (6) and nothing else: what is stored stays
-and waits, with the reason; memory use does not grow with the corpus, except for ids and the embedder's sample.
+ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder and count its phrases where
+that was not done; (5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take
+superseded pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing)
+continues with no pair missing or doubled; an embedder that cannot be had stops (4) to (6) and nothing else: what is
+stored stays and waits, with the reason; passages are held a chunk at a time, never all of them, nor all their ids.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from types import TracebackType
 
 import numpy as np
 
-from emm_engine.catalog.pairs import PairLedger
+import emm
+from emm_engine.catalog.material import Material, declared, materials
+from emm_engine.catalog.pairs import PairLedger, Taught
+from emm_engine.catalog.phrases import phrase_model
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Added, Catalog, Run
 from emm_engine.catalog.waiting import WaitingList
-from emm_engine.documents import Document, Label
+from emm_engine.documents import Document, Marked
 from emm_engine.embeddings.backoff import Clock
 from emm_engine.embeddings.provider import Embedder
 from emm_engine.errors import EmbedderUnavailable
-from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
+from emm_engine.extraction.facts import facts
+from emm_engine.extraction.keyphrases import PhraseModel
+from emm_engine.matrices.labels import taught, value
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.keys import KeyMaker
 from emm_engine.reports import IngestReport, OnProgress, Progress
@@ -61,6 +66,7 @@ class Ingest:
         self._progress = progress
         self._ledger = PairLedger(catalog, run)
         self._waiting = WaitingList(catalog, run)
+        self._reader = CatalogReader(catalog, run.tenant_id, [run])
         self._namespace = str(run.scope)
         self._phase_seconds: dict[str, float] = {}
         self._n_pairs = self._n_unlearned = 0
@@ -121,12 +127,13 @@ class Ingest:
         vectors.forget_cached()  # what a question held in memory alone is not in the log
         if self.memory.key_dim != embedder.dim:  # made before anybody knew how wide the vectors are
             self.memory = self._shelf.remade(self._run, self.memory, embedder.dim)
+        phrases = phrase_model(self._catalog, self._run)
         self._tell("fitting", 1, 1, phase)
         phase = time.perf_counter()
         try:
             keys = KeyMaker(self._catalog, self._run, embedder, vectors)
             self._repair_vectors(keys)
-            self._absorb(embedder, keys)
+            self._absorb(embedder, keys, phrases)
             self._unlearn_stale(keys)
         finally:
             self._phase_seconds["absorbing"] = time.perf_counter() - phase
@@ -167,32 +174,25 @@ class Ingest:
 
     # --- vectors ---------------------------------------------------------------------------------
 
-    def _hashes(self) -> dict[int, int]:
-        return CatalogReader(self._catalog, self._run.tenant_id, [self._run]).text_hashes(self._run.scope_id)
-
     def _repair_vectors(self, keys: KeyMaker) -> None:
         """Embed again what the log should hold and does not (damage, a lost tail); pending pairs come later."""
-        hashes = self._hashes()
-        pending = set(self._ledger.pending(len(hashes)))
-        if keys.fill({identity: digest for identity, digest in hashes.items() if identity not in pending}):
+        last, n_filled = 0, 0
+        while chunk := self._ledger.settled_after(last, PASSAGES_PER_CHUNK):
+            last = chunk[-1]
+            n_filled += keys.fill(self._reader.text_hashes(self._run.scope_id, chunk))
+        if n_filled:
             self._catalog.outdate()
 
     # --- the matrix ------------------------------------------------------------------------------
 
-    def _absorb(self, embedder: Embedder, keys: KeyMaker) -> None:
+    def _absorb(self, embedder: Embedder, keys: KeyMaker, phrases: PhraseModel) -> None:
         """Every pending pair, oldest first."""
         started = time.perf_counter()
-        hashes = self._hashes()
         n_done, n_total = 0, self._ledger.progress().pending
         while chunk := self._ledger.pending(PASSAGES_PER_CHUNK if embedder.instant else PAIRS_PER_BATCH):
-            ids, rows = keys.keys(chunk, hashes)
-            texts = list(self._catalog.texts(self._run.tenant_id, ids).values())
-            terms = embedder.salient_terms(texts, TERMS_PER_PASSAGE)
-            declared = self._ledger.declared(ids)
-            labels = {
-                identity: pair_labels(declared[identity], named, text.partition("\n")[2])
-                for identity, named, text in zip(ids, terms, texts, strict=True)
-            }
+            ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
+            passages = materials(self._catalog, self._run.tenant_id, ids)
+            labels = extracted(self._catalog, self._run, passages, phrases)
             for low in range(0, len(ids), PAIRS_PER_BATCH):
                 self._write(ids[low : low + PAIRS_PER_BATCH], rows[low : low + PAIRS_PER_BATCH], labels)
                 n_done += len(ids[low : low + PAIRS_PER_BATCH])
@@ -202,20 +202,43 @@ class Ingest:
         self,
         ids: Sequence[int],
         keys: np.typing.NDArray[np.float32],
-        labels: dict[int, list[tuple[Label, float]]],
+        labels: dict[int, list[Taught]],
     ) -> None:
-        values = np.stack([value(labels[identity], self.memory.dim) for identity in ids])
+        dim = self.memory.dim
+        values = np.stack([value(((each.mark.label, each.weight) for each in labels[i]), dim) for i in ids])
         batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self.memory.write_count)
         self._ledger.settle(batch, self.memory.write(np.ascontiguousarray(keys), values))
         self._n_pairs += len(ids)
 
     def _unlearn_stale(self, keys: KeyMaker) -> None:
-        """Take superseded pairs out exactly: the same keys and values that were written."""
-        hashes = self._hashes()
-        while chunk := self._ledger.stale(PAIRS_PER_BATCH):
-            ids, rows = keys.keys(chunk, hashes)
+        """Take superseded pairs out exactly: the same keys and values that were written.
+
+        What the memory's rule cannot take out, or not exactly, stays for a dream to solve the memory without it.
+        """
+        while self.memory.rule == "preconditioned" and (chunk := self._ledger.stale(PAIRS_PER_BATCH)):
+            ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
             kept = self._ledger.kept(ids)
             values = np.stack([value(kept[identity], self.memory.dim) for identity in ids])
             batch = self._ledger.intend_unlearn(ids, self.memory.write_count)
-            self._ledger.settle(batch, self.memory.unlearn(rows, values, rank=self.memory.rank))  # the ledger vouches
+            try:
+                lsn = self.memory.unlearn(rows, values, rank=self.memory.rank)  # the ledger vouches
+            except emm.GateError:  # nothing was changed
+                self._ledger.withdraw(batch)
+                break
+            self._ledger.settle(batch, lsn)
             self._n_unlearned += len(ids)
+
+
+def extracted(
+    catalog: Catalog, run: Run, passages: Sequence[Material], phrases: PhraseModel
+) -> dict[int, list[Taught]]:
+    """{passage id: what its pair teaches the matrix}: what its source declared, and what its text says."""
+    known = declared(catalog, run.tenant_id, [passage.passage_id for passage in passages])
+    return {each.passage_id: taught(known[each.passage_id], _said(each, phrases)) for each in passages}
+
+
+def _said(passage: Material, phrases: PhraseModel) -> list[Marked]:
+    """What a passage's text says; of conditions and outcome, which have a key of their own, the source said it all."""
+    if passage.key is not None:
+        return []
+    return phrases.keyphrases(passage.text, passage.start) + facts(passage.text, passage.start)

@@ -1,6 +1,6 @@
 """An archive: one folder that holds a catalog, the memories, the vectors and the embedding models.
 
-Purpose: the engine's face. Invariants: `catalog.sqlite` is the truth and the mark of an archive; an open archive
+Purpose: the engine's face. Invariants: the catalog is the truth and the mark of an archive; an open archive
 takes no lock, an ingest takes its run's memory for as long as it runs; asking writes nothing.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from emm import ExistsError, InputError, MissingError
+from emm import ExistsError, InputError
+from emm_engine.catalog import place
 from emm_engine.catalog.pairs import PairLedger
-from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.schema import LEFTOVER_PREFIX
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import Document
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
@@ -28,7 +29,6 @@ from emm_engine.retrieval.ask import Retrieval
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.store import VectorStore
 
-CATALOG_NAME = "catalog.sqlite"
 FIT_SAMPLE = 12_000  # passages the embedder is fitted on
 K = 5
 TOKEN_BUDGET = 1500
@@ -49,25 +49,31 @@ class Archive:
         self._retrieval = Retrieval(catalog, self._shelf, self._models)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
-        """A new archive in a new or empty folder; `ExistsError` where something is already."""
+    def create(
+        cls, path: str | os.PathLike[str], provider: Provider | None = None, catalog: str | None = None
+    ) -> Archive:
+        """A new archive in a new or empty folder; `ExistsError` where something is already.
+
+        `catalog` (or the variable `EMM_CATALOG`) is the URL of a PostgreSQL database that is to hold the catalog; the
+        archive remembers it without its password. Without one the catalog is a file of the archive.
+        """
         root, provider = Path(path), provider or _default_provider()
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
-        try:
-            create_catalog(root / CATALOG_NAME)
-        except FileExistsError:
-            raise ExistsError("another process has just made an archive here", file=str(path)) from None
-        return cls.open(root, provider)
+        place.create(root, catalog)
+        return cls.open(root, provider, catalog)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
-        """An existing archive; `MissingError` where there is none."""
+    def open(
+        cls, path: str | os.PathLike[str], provider: Provider | None = None, catalog: str | None = None
+    ) -> Archive:
+        """An existing archive; `MissingError` where there is none.
+
+        `catalog` (or `EMM_CATALOG`) is another URL of the server that the archive remembers, say one with a password.
+        """
         root = Path(path)
-        if not (root / CATALOG_NAME).is_file():
-            raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
-        return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
+        return cls(root, place.open_catalog(root, catalog), provider or _default_provider())
 
     def close(self) -> None:
         self._shelf.close()
@@ -113,7 +119,8 @@ class Archive:
             )
         if k < 1 or token_budget < 1:
             raise InputError("k and token_budget are at least 1", found=(k, token_budget))
-        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+        with self._catalog.snapshot():  # whatever others write meanwhile
+            return self._retrieval.ask(question, scope, k, token_budget, as_of)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from emm_engine import Document, Label
+from tests.engine.postgres_server import running_server, schema_maker
 
 TOPICS = {
     "tar": "archive extraction sparse files locale header pax incremental listing",
@@ -46,3 +47,10 @@ def make_documents() -> Callable[..., list[Document]]:
         return found
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fresh_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """fresh_url(): the URL of an empty catalog on a PostgreSQL server that runs for this session."""
+    with running_server(tmp_path_factory.mktemp("pg") / "data") as url:
+        yield schema_maker(url)

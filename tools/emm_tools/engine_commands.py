@@ -43,12 +43,12 @@ class ProgressLine:
             click.echo(f"\r{'':60}\r", err=True, nl=False)
 
 
-def open_or_create(path: str) -> Archive:
-    """The archive at `path`, a new one where there is nothing."""
+def open_or_create(path: str, catalog: str | None = None) -> Archive:
+    """The archive at `path`, a new one (with its catalog on a server, say) where there is nothing."""
     try:
-        return Archive.open(path)
+        return Archive.open(path, catalog=catalog)
     except emm.MissingError:
-        return Archive.create(path)
+        return Archive.create(path, catalog=catalog)
 
 
 def only_scope(archive: Archive) -> Scope:
@@ -77,6 +77,7 @@ def known_scope(archive: Archive, text: str) -> Scope:
         "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
         "emm ingest labs/archive --machine --scope general/debian/changelogs",
         "emm ingest labs/archive notes/ --json",
+        "emm ingest labs/archive notes/ --catalog postgresql://lab@server/archive",
     ),
 )
 @click.argument("archive")
@@ -84,9 +85,16 @@ def known_scope(archive: Archive, text: str) -> Scope:
 @click.option("--machine", is_flag=True, help="Read what this machine already holds: changelogs, or Python's own docs.")
 @click.option("--scope", default="general/notes/default", show_default=True, help="[tenant:]domain/project/run.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
+@click.option("--catalog", metavar="URL", help="PostgreSQL that holds a new archive's catalog; remembered.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def ingest(
-    archive: str, folders: tuple[Path, ...], machine: bool, scope: str, limit: int | None, as_json: bool
+    archive: str,
+    folders: tuple[Path, ...],
+    machine: bool,
+    scope: str,
+    limit: int | None,
+    catalog: str | None,
+    as_json: bool,
 ) -> None:
     """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
 
@@ -111,7 +119,7 @@ def ingest(
         _say_skipped(skipped)
         raise InputProblem(f"{printable(name)} holds no text or Markdown file with text in it.")
     progress = ProgressLine()
-    with open_or_create(archive) as opened, warnings.catch_warnings():
+    with open_or_create(archive, catalog) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
         report = opened.ingest(itertools.chain([first], source), place, progress)
         progress.end()

@@ -41,9 +41,9 @@ class PairLedger:
 
     def progress(self) -> Progress:
         absorbed, pending, stale = self._catalog.query(
-            "SELECT coalesce(sum(written_by IS NOT NULL AND unlearned_by IS NULL), 0), "
-            "coalesce(sum(written_by IS NULL AND superseded = 0), 0), "
-            "coalesce(sum(superseded = 1 AND written_by IS NOT NULL AND unlearned_by IS NULL), 0) "
+            "SELECT count(CASE WHEN written_by IS NOT NULL AND unlearned_by IS NULL THEN 1 END), "
+            "count(CASE WHEN written_by IS NULL AND superseded = 0 THEN 1 END), "
+            "count(CASE WHEN superseded = 1 AND written_by IS NOT NULL AND unlearned_by IS NULL THEN 1 END) "
             "FROM pairs WHERE scope_id = ?",
             (self._run.scope_id,),
         )[0]

@@ -3,7 +3,7 @@
 Purpose: every read that an answer needs, bound to one tenant and a set of its runs. Invariants: BM25 comes from
 the tenant's own full-text table; a document is visible at a moment when it is dated up to then and not yet
 superseded by one dated up to then; a quote is the stored text at the stored span, nothing else, and is compared
-with its hash, for SQLite keeps no checksums.
+with its hash, for a database keeps no checksums.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emm_engine.catalog.schema import fulltext_table
 from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import FILE_DATE, Label, embedded_text, text_hash
 from emm_engine.errors import CatalogError
 from emm_engine.stopwords import STOPWORDS
 
-COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
 QUESTION_TERMS_MAX = 64
 
 _WORD = re.compile(r"[^\W_]+")
@@ -55,7 +53,6 @@ class CatalogReader:
         self._tenant_id = tenant_id
         self._scope_ids = [run.scope_id for run in runs]
         self._as_of = as_of
-        self._table = fulltext_table(tenant_id)
 
     def _visible(self) -> tuple[str, list[object]]:
         """A condition over `passages JOIN documents`, and its parameters."""
@@ -85,20 +82,10 @@ class CatalogReader:
         return [row[0] for row in rows]
 
     def lexical_scores(self, expression: str) -> dict[int, float]:
-        """{passage id: BM25} of every visible passage that matches a word; higher is better.
-
-        CROSS JOIN fixes the order: from the full-text matches to their rows (the other way round takes seconds).
-        """
+        """{passage id: BM25} of every visible passage that matches a word; higher is better."""
         if not expression or not self._scope_ids:
             return {}
-        where, parameters = self._visible()
-        rows = self._catalog.query(
-            f"SELECT passage_id, -bm25({self._table}, ?, ?, ?) FROM {self._table} "
-            f"CROSS JOIN passages ON passage_id = {self._table}.rowid CROSS JOIN documents USING(document_id) "
-            f"WHERE {self._table} MATCH ? AND {where}",
-            (*COLUMN_WEIGHTS, expression, *parameters),
-        )
-        return dict(rows)
+        return self._catalog.fulltext.scores(self._tenant_id, expression, *self._visible())
 
     def text_hashes(self, scope_id: int) -> dict[int, int]:
         """{passage id: unsigned text hash} of a run: what its vectors must have been made from."""
@@ -128,7 +115,7 @@ class CatalogReader:
         rows = self._catalog.query(
             "SELECT kind, name, count(*) FROM pair_labels JOIN pairs USING(passage_id) JOIN labels USING(label_id) "
             f"WHERE pairs.tenant_id = ? AND scope_id IN ({marks(self._scope_ids)}) AND unlearned_by IS NULL "
-            "GROUP BY label_id HAVING count(*) >= ? ORDER BY kind, name",
+            "GROUP BY labels.label_id HAVING count(*) >= ? ORDER BY kind, name",
             (self._tenant_id, *self._scope_ids, support_min),
         )
         return [(Label(kind, name), n_pairs) for kind, name, n_pairs in rows]

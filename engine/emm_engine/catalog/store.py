@@ -1,28 +1,25 @@
-"""The archive's catalog: tenants, runs, documents and passages in one SQLite file.
+"""The archive's catalog: tenants, runs, documents and passages.
 
 Purpose: the durable text. Everything else (vectors, matrices, full-text index) is derived from it. Invariants:
-a transaction is on disk when it returns (WAL, synchronous = FULL); the same title and text twice in a run is
+a transaction is on disk when it returns; the same title and text twice in a run is
 one document; a new text under a known version key supersedes the old one and never overwrites it; every query
 is bound to one tenant.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emm import StorageError
-from emm_engine.catalog.schema import connect, create_fulltext, fulltext_table
+from emm_engine.catalog.database import Database, Row
+from emm_engine.catalog.fulltext import Entry, FullText
+from emm_engine.catalog.sqlite import SqliteDatabase
 from emm_engine.chunking import passages
 from emm_engine.documents import Document, Label, embedded_text, text_hash
-from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import Scope
-
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +53,56 @@ class Added:
 
 
 class Catalog:
-    """An open catalog. One thread; any number of processes (SQLite serialises their transactions)."""
+    """An open catalog, in a file (`SqliteDatabase`) or on a server. One thread; any number of processes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection = connect(path)
+    def __init__(self, where: Path | Database) -> None:
+        self.path = where if isinstance(where, Path) else None  # of the file, where it is one
+        self._database = where if isinstance(where, Database) else SqliteDatabase(where)
         self._label_ids: dict[tuple[int, Label], int] = {}
 
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
 
     # --- plumbing --------------------------------------------------------------------------------
 
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @property
+    def fulltext(self) -> FullText:
+        """Search by words."""
+        return self._database.fulltext
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """All rows of a statement; a failing medium raises `StorageError`."""
-        try:
-            return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
+        """All rows of a statement in SQLite's dialect (`portable`); a failing medium raises `StorageError`."""
+        return self._database.query(sql, parameters)
 
     def version(self) -> tuple[int, int]:
         """Changes whenever this or another connection has changed the catalog."""
-        return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
+        return self._database.version()
 
     def executemany(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row, inside a transaction."""
-        self._connection.executemany(sql, rows)
+        self._database.executemany(sql, rows)
 
     def insert(self, sql: str, parameters: Sequence[Any]) -> int:
         """Run an INSERT inside a transaction; returns the row's id."""
-        identity = self._connection.execute(sql, parameters).lastrowid
-        assert identity is not None
-        return identity
+        return self._database.insert(sql, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when it ends."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with self._database.transaction():
                 yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                self._label_ids.clear()  # may hold ids that were rolled back
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._label_ids.clear()
-            raise self._translated(error) from error
+        except BaseException:
+            self._label_ids.clear()  # may hold ids that were rolled back
+            raise
 
-    def _translated(self, error: sqlite3.Error) -> StorageError | CatalogError:
-        operational = isinstance(error, sqlite3.OperationalError)
-        kind = StorageError if operational else CatalogError
-        return kind("the catalog refused a statement", file=self.path.name, found=f"{type(error).__name__}: {error}")
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads that see one moment, whatever others write meanwhile."""
+        return self._database.snapshot()
 
     # --- tenants, runs, labels -------------------------------------------------------------------
 
@@ -143,12 +135,12 @@ class Catalog:
         if found:
             return found[0]
         with self.transaction():
-            self.executemany("INSERT OR IGNORE INTO tenants(name) VALUES (?)", [(scope.tenant,)])
+            self.executemany("INSERT INTO tenants(name) VALUES (?) ON CONFLICT DO NOTHING", [(scope.tenant,)])
             tenant_id = self.tenant_id(scope.tenant)
             assert tenant_id is not None
-            create_fulltext(self._connection, tenant_id)
+            self.fulltext.create(tenant_id)
             self.executemany(
-                "INSERT OR IGNORE INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?)",
+                "INSERT INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(tenant_id, scope.domain, scope.project, scope.run)],
             )
         return self.runs(scope)[0]
@@ -198,6 +190,7 @@ class Catalog:
         )
         label_ids = sorted({self.label_id(run.tenant_id, label) for label in document.labels})
         self.executemany("INSERT INTO document_labels VALUES (?, ?)", [(document_id, label) for label in label_ids])
+        entries: list[Entry] = []
         for span in spans:
             body = document.text[span.start : span.end]
             passage_id = self.insert(
@@ -205,14 +198,12 @@ class Catalog:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (*owner, document_id, span.start, span.end, text_hash(embedded_text(document.title, body))),
             )
-            self.insert(
-                f"INSERT INTO {fulltext_table(run.tenant_id)}(rowid, source, title, body) VALUES (?, ?, ?, ?)",
-                (passage_id, document.source, document.title, body),
-            )
-            self.insert(
-                "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
-                (passage_id, *owner),
-            )
+            entries.append((passage_id, document.source, document.title, body))
+        self.fulltext.add(run.tenant_id, entries)
+        self.executemany(
+            "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
+            [(entry[0], *owner) for entry in entries],
+        )
         superseded = self._supersede(run, document, document_id)
         return Added(documents=1, superseded=superseded, passages=len(spans))
 
@@ -250,15 +241,16 @@ class Catalog:
         """Record a domain's (provider, fingerprint, dim) and on how many passages it was fitted; the first wins."""
         with self.transaction():
             self.executemany(
-                "INSERT OR IGNORE INTO embedders VALUES (?, ?, ?, ?, ?, ?)", [(tenant_id, domain, *model, n_fitted)]
+                "INSERT INTO embedders VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(tenant_id, domain, *model, n_fitted)],
             )
 
     def embedder_coverage(self, tenant_id: int, domain: str) -> tuple[int, int]:
         """(passages the domain's embedder was fitted on, passages the domain holds)."""
         rows = self.query(
             "SELECT coalesce(max(n_fitted), 0), (SELECT count(*) FROM passages JOIN scopes USING(scope_id) "
-            "WHERE passages.tenant_id = ?1 AND domain = ?2) FROM embedders WHERE tenant_id = ?1 AND domain = ?2",
-            (tenant_id, domain),
+            "WHERE passages.tenant_id = ? AND domain = ?) FROM embedders WHERE tenant_id = ? AND domain = ?",
+            (tenant_id, domain, tenant_id, domain),
         )
         return int(rows[0][0]), int(rows[0][1])
 
@@ -292,5 +284,5 @@ class Catalog:
 
 
 def marks(values: Sequence[Any]) -> str:
-    """Question marks for an IN clause."""
-    return ",".join("?" * len(values))
+    """Question marks for an IN clause; nothing is in that of no values."""
+    return ",".join("?" * len(values)) or "NULL"

@@ -7,22 +7,29 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from emm import ExistsError, InputError
+from emm import ExistsError, InputError, MissingError
 from emm_engine.catalog import place
+from emm_engine.catalog.checks import TEXT, Finding, check_texts
+from emm_engine.catalog.forgotten import Forgettings
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.documents import Document
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Provider
-from emm_engine.errors import EmbedderError
+from emm_engine.errors import CatalogError, EmbedderError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Scope, shape_of
 from emm_engine.ingest.pipeline import Ingest, OnProgress
 from emm_engine.matrices.shelf import MatrixShelf
+from emm_engine.renewal.certificate import Certificate
+from emm_engine.renewal.checking import check
+from emm_engine.renewal.forgetting import Forgetter
+from emm_engine.renewal.rebuilding import Rebuilding, RebuildReport, Workshop
+from emm_engine.renewal.selection import Plan, Selection, choose
 from emm_engine.reports import IngestReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
@@ -33,6 +40,7 @@ FIT_SAMPLE = 12_000  # passages the embedder is fitted on
 K = 5
 TOKEN_BUDGET = 1500
 QUESTION_CHARS_MAX = 10_000
+DAMAGE_NAMED = 20
 
 
 class Archive:
@@ -131,10 +139,64 @@ class Archive:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
 
+    # --- what keeps it whole ---------------------------------------------------------------------
+
+    def check(self) -> Iterator[Finding]:
+        """What of the catalog is not what was stored, and what of the rest is missing or another catalog's."""
+        yield from check(self._catalog, self._shelf.path, self._models)
+
+    def rebuild(
+        self, scope: Scope | None = None, *, refit: bool = False, tell: Callable[[str], None] = lambda _: None
+    ) -> RebuildReport:
+        """Make the models, vectors, memories and index of words anew (of a domain: None means of all).
+
+        `refit` fits each model on all there is now, not on what it was fitted on. `CatalogError` where a text is not
+        what was stored; `FencedError` while another process writes one of the runs; nothing has changed then.
+        """
+        damaged = [finding for finding in check_texts(self._catalog) if finding.kind == TEXT]
+        if damaged:
+            raise CatalogError(
+                "the catalog is damaged: forget what is named, then ingest it again",
+                found="; ".join(f"{each.where}: {each.message}" for each in damaged[:DAMAGE_NAMED]),
+            )
+        wanted = [run for run in self._catalog.all_runs() if scope is None or scope.contains(run.scope)]
+        domains = sorted({(run.scope.tenant, run.scope.domain) for run in wanted})
+        for domain in domains:
+            self._require_provider(*domain)
+        self._forgetter().finish()
+        return self._rebuilding().rebuild(domains, refit=refit, tell=tell)
+
+    def plan_forgetting(self, selection: Selection) -> Plan:
+        """What `forget` would take away."""
+        return choose(self._catalog, selection).plan
+
+    def forget(self, selection: Selection, *, purge: bool = False, block: bool = False) -> Certificate:
+        """Forget passages in every place: text, words, vectors, labels, and exactly in the matrices.
+
+        `purge` makes memories and models anew from what remains and compacts the rest, so that no file holds anything
+        of it, and searches them. `block` refuses the same content from now on. A forgetting that was interrupted is
+        finished first. `FencedError` while another process writes one of the runs; nothing has changed then.
+        """
+        chosen = choose(self._catalog, selection)
+        if not chosen.runs:
+            raise MissingError("nothing of that is here")
+        return self._forgetter().forget(chosen, purge=purge, block=block)
+
+    def forget_tenant(self, name: str, *, purge: bool = False) -> Certificate:
+        """Forget all of a tenant, its name included."""
+        return self._forgetter().forget_tenant(name, purge=purge)
+
+    def finish_forgetting(self) -> int:
+        """Finish forgettings that were interrupted; how many there were."""
+        return self._forgetter().finish()
+
     @property
     def notices(self) -> tuple[str, ...]:
         """What the memories that `ask` and `tree` have opened say about themselves, each with its run."""
-        return tuple(self._shelf.notices)
+        interrupted = ("a forgetting was interrupted: emm forget ARCHIVE --resume",) * bool(
+            Forgettings(self._catalog).unfinished()
+        )
+        return (*self._shelf.notices, *interrupted)
 
     def memory_path(self, scope: Scope) -> Path:
         """Where a run's memory directory lies, for `emm.open`, `emm-verify` and `emm-inspect`."""
@@ -177,16 +239,55 @@ class Archive:
             self._catalog.set_embedder(
                 run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)
             )
+        self._require_provider(tenant, domain)
         known, store = self._catalog.embedder(tenant, domain), self._store(run.scope)
         assert known is not None and store is not None
-        provider, fingerprint, _ = known
-        if provider != self._provider.name:
-            raise EmbedderError(
-                f"{tenant}:{domain} was embedded by another provider", expected=provider, found=self._provider.name
-            )
+        fingerprint = known[1]
         if fingerprint not in self._embedders:
             self._embedders[fingerprint] = self._folder.load(self._provider, fingerprint)
         return self._embedders[fingerprint], store
+
+    def _require_provider(self, tenant: str, domain: str) -> None:
+        known = self._catalog.embedder(tenant, domain)
+        if known is not None and known[0] != self._provider.name:
+            raise EmbedderError(
+                f"{tenant}:{domain} was embedded by another provider", expected=known[0], found=self._provider.name
+            )
+
+    def _model_changes(self, run: Run) -> bool:
+        """Whether a model fitted on what the domain holds now is another one than it has."""
+        known = self._catalog.embedder(run.scope.tenant, run.scope.domain)
+        if known is None:
+            return False
+        texts = self._catalog.sample_texts(run.tenant_id, run.scope.domain, FIT_SAMPLE)
+        return not texts or self._provider.fit(texts, shape_of(run.scope.domain).key_dim).fingerprint != known[1]
+
+    def _absorb(self, run: Run) -> IngestReport:
+        """Finish what is left to do in a run."""
+        return self.ingest((), run.scope)
+
+    def _drop_vectors(self, run: Run) -> None:
+        """Remove a run's vectors, whatever model they are of."""
+        ExactVectors(self.path / "vectors", 1, "00").drop(str(run.scope))
+
+    def _rebuilding(self) -> Rebuilding:
+        return Rebuilding(self._workshop())
+
+    def _forgetter(self) -> Forgetter:
+        return Forgetter(self._workshop(), self._rebuilding())
+
+    def _workshop(self) -> Workshop:
+        return Workshop(
+            self.path,
+            self._catalog,
+            self._shelf,
+            self._folder,
+            models=self._models,
+            store=lambda run: self._store(run.scope),
+            drop_vectors=self._drop_vectors,
+            model_changes=self._model_changes,
+            absorb=self._absorb,
+        )
 
     def _store(self, scope: Scope) -> VectorStore | None:
         """The vectors of a scope's domain; None before it has an embedder."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +49,7 @@ def make_folder(path: Path) -> None:
 
 def replace_durably(path: Path, data: bytes) -> None:
     """Put a file in place whole: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(temporary_name())
+    temporary = temporary_beside(path)
     try:
         _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, data)
         os.replace(temporary, path)
@@ -88,6 +90,24 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def remove_durably(path: Path) -> None:
+    """Take a file, or a folder with all that is in it, away for good, with what dead writers of it left beside it.
+
+    What is not there is gone already. A folder gets a hidden name first, so that nobody meets half of it. Only for who
+    holds the lock over whatever `path` is.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, temporary_beside(path))
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+        for gone in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            while gone.is_dir() and not gone.is_symlink():
+                with contextlib.suppress(FileNotFoundError):  # another process may be at the same work
+                    shutil.rmtree(gone)
+            gone.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
 def sync_folder(path: Path) -> None:
     """fsync a folder: the names in it survive."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -100,6 +120,11 @@ def sync_folder(path: Path) -> None:
 def temporary_name() -> str:
     """A fresh hidden name."""
     return f".{secrets.token_hex(8)}.tmp"
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh hidden name beside a path, which tells whose it is."""
+    return path.with_name(f".{path.name}{temporary_name()}")
 
 
 def _write(path: Path, flags: int, data: bytes) -> int:

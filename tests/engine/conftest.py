@@ -54,3 +54,12 @@ def fresh_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
     """fresh_url(): the URL of an empty catalog on a PostgreSQL server that runs for this session."""
     with running_server(tmp_path_factory.mktemp("pg") / "data") as url:
         yield schema_maker(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalog_url(request: pytest.FixtureRequest) -> Callable[[], str | None]:
+    """catalog_url(): where the next archive is to have its catalog: in its folder (None), or on a server."""
+    if request.param == "sqlite":
+        return lambda: None
+    fresh: Callable[[], str] = request.getfixturevalue("fresh_url")
+    return fresh

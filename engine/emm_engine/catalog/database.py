@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import sqlalchemy
@@ -76,7 +75,8 @@ class Database(ABC):
         """All rows of a statement."""
         try:
             result = self.execute(sql, parameters)
-            rows = cast(list[Row], result.cursor.fetchall())  # plain tuples, which SQLAlchemy's rows cost three times
+            # plain tuples from the driver's cursor: SQLAlchemy's own rows cost three times as much
+            rows = cast(list[Row], result.cursor.fetchall()) if result.returns_rows else []
             result.close()
             return rows
         except SQLAlchemyError as error:
@@ -142,7 +142,6 @@ class Database(ABC):
 
     # --- what there is ---------------------------------------------------------------------------
 
-    @cached_property
     def columns(self) -> dict[str, tuple[str, ...]]:
         """{table: its columns}, a table before those that refer to it."""
         inspector = sqlalchemy.inspect(self._connection)

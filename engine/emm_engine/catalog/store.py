@@ -19,7 +19,10 @@ from emm_engine.catalog.fulltext import Entry, FullText
 from emm_engine.catalog.sqlite import SqliteDatabase
 from emm_engine.chunking import passages
 from emm_engine.documents import Document, Label, embedded_text, text_hash
+from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import Scope
+
+IDS_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Added:
     empty: int = 0
     superseded: int = 0
     passages: int = 0
+    blocked: int = 0
 
     def __add__(self, other: Added) -> Added:
         return Added(
@@ -49,6 +53,7 @@ class Added:
             self.empty + other.empty,
             self.superseded + other.superseded,
             self.passages + other.passages,
+            self.blocked + other.blocked,
         )
 
 
@@ -59,6 +64,7 @@ class Catalog:
         self.path = where if isinstance(where, Path) else None  # of the file, where it is one
         self._database = where if isinstance(where, Database) else SqliteDatabase(where)
         self._label_ids: dict[tuple[int, Label], int] = {}
+        self._labels_seen = -1
 
     def close(self) -> None:
         self._database.close()
@@ -78,6 +84,15 @@ class Catalog:
         """All rows of a statement in SQLite's dialect (`portable`); a failing medium raises `StorageError`."""
         return self._database.query(sql, parameters)
 
+    def query_among(self, sql: str, ids: Sequence[Any], before: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows for any number of ids, a few hundred a statement: `sql` says `IN (…)` once.
+
+        `before` are the parameters that stand before it. Rows of one statement are in its order.
+        """
+        for low in range(0, len(ids), IDS_PER_STATEMENT):
+            part = ids[low : low + IDS_PER_STATEMENT]
+            yield from self.query(sql.replace("(…)", f"({marks(part)})"), (*before, *part))
+
     def version(self) -> tuple[int, int]:
         """Changes whenever this or another connection has changed the catalog."""
         return self._database.version()
@@ -95,10 +110,18 @@ class Catalog:
         """All or nothing, durable when it ends."""
         try:
             with self._database.transaction():
+                version = self.version()
+                if version[0] != self._labels_seen:  # somebody else has written, and may have removed labels
+                    self._label_ids.clear()
+                    self._labels_seen = version[0]
                 yield
         except BaseException:
             self._label_ids.clear()  # may hold ids that were rolled back
             raise
+
+    def forget_labels(self) -> None:
+        """Look up every label anew: some were removed."""
+        self._label_ids.clear()
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Reads that see one moment, whatever others write meanwhile."""
@@ -138,6 +161,8 @@ class Catalog:
             self.executemany("INSERT INTO tenants(name) VALUES (?) ON CONFLICT DO NOTHING", [(scope.tenant,)])
             tenant_id = self.tenant_id(scope.tenant)
             assert tenant_id is not None
+            if self.query("SELECT 1 FROM forgettings WHERE tenant_id = ? AND state = 'tenant'", (tenant_id,)):
+                raise CatalogError("a tenant of that name is being forgotten: finish that first", found=scope.tenant)
             self.fulltext.create(tenant_id)
             self.executemany(
                 "INSERT INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -179,6 +204,8 @@ class Catalog:
             (run.scope_id, digest),
         ):
             return Added(duplicates=1)
+        if self.query("SELECT 1 FROM blocked WHERE tenant_id = ? AND content_sha256 = ?", (run.tenant_id, digest)):
+            return Added(blocked=1)
         spans = passages(document.text)
         if not spans:
             return Added(empty=1)
@@ -244,6 +271,12 @@ class Catalog:
                 "INSERT INTO embedders VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(tenant_id, domain, *model, n_fitted)],
             )
+            self.executemany(
+                "INSERT INTO fits(tenant_id, domain, through) SELECT passages.tenant_id, domain, max(passage_id) "
+                "FROM passages JOIN scopes USING(scope_id) WHERE passages.tenant_id = ? AND domain = ? "
+                "GROUP BY passages.tenant_id, domain ON CONFLICT DO NOTHING",
+                [(tenant_id, domain)],
+            )
 
     def embedder_coverage(self, tenant_id: int, domain: str) -> tuple[int, int]:
         """(passages the domain's embedder was fitted on, passages the domain holds)."""
@@ -255,8 +288,13 @@ class Catalog:
         return int(rows[0][0]), int(rows[0][1])
 
     def sample_texts(self, tenant_id: int, domain: str, count: int) -> list[str]:
-        """What would be embedded for at most `count` of a domain's passages, at an even stride through all."""
-        ids = [
+        """What would be embedded for at most `count` of a domain's passages, at an even stride through all.
+
+        Of a domain whose embedder was fitted before, what is left of the passages that there were then: the same fit
+        again, as if what was forgotten since had never been there.
+        """
+        fitted = self.query("SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
+        every = [
             row[0]
             for row in self.query(
                 "SELECT passage_id FROM passages JOIN scopes USING(scope_id) "
@@ -264,6 +302,7 @@ class Catalog:
                 (tenant_id, domain),
             )
         ]
+        ids = [identity for identity in every if fitted and identity <= fitted[0][0]] or every
         n_chosen = min(count, len(ids))
         chosen = [ids[at * len(ids) // n_chosen] for at in range(n_chosen)]
         return list(self.texts(tenant_id, chosen).values())

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.errors import EmbedderError
-from emm_engine.files import make_folder, replace_durably
+from emm_engine.files import make_folder, remove_durably, replace_durably
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -90,3 +90,7 @@ class EmbedderFolder:
         if found != fingerprint:
             raise EmbedderError("the embedding model changed", file=path.name, expected=fingerprint, found=found)
         return provider.from_bytes(data)
+
+    def remove(self, fingerprint: str) -> None:
+        """Take a stored model away, durably."""
+        remove_durably(self._path(fingerprint))

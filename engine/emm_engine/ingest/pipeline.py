@@ -21,6 +21,7 @@ from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Added, Catalog, Run
 from emm_engine.documents import Document, Label
 from emm_engine.embeddings.provider import Embedder
+from emm_engine.ingest.unlearning import unlearn_forgotten
 from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
 from emm_engine.reports import IngestReport, Progress
 from emm_engine.vectors.store import Ids, VectorStore
@@ -54,6 +55,7 @@ class Ingest:
         """Do it all; what was stored before an exception stays stored."""
         started = time.perf_counter()
         resumed = self._ledger.reconcile(self._memory.write_count, self._memory.lsn)
+        n_forgotten = unlearn_forgotten(self._catalog, self._run, self._memory)
         n_read, added = self._store(documents)
         n_pairs, n_unlearned = 0, 0
         if self._has_passages():
@@ -65,9 +67,9 @@ class Ingest:
             self._repair_vectors(embedder, vectors)
             n_pairs = self._absorb(embedder, vectors)
             n_unlearned = self._unlearn_stale(embedder)
-            if n_pairs or n_unlearned:
-                self._memory.checkpoint()
             self._phase_seconds["absorbing"] = time.perf_counter() - phase
+        if n_pairs or n_unlearned or n_forgotten:
+            self._memory.checkpoint()
         return IngestReport(
             scope=self._namespace,
             entries_read=n_read,
@@ -85,6 +87,7 @@ class Ingest:
             saturation=float(self._memory.saturation),
             seconds=time.perf_counter() - started,
             phase_seconds=self._phase_seconds,
+            blocked=added.blocked,
             notices=(*self._memory.notices, *self._outgrown()),
         )
 

@@ -17,6 +17,7 @@ import emm
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
+from emm_engine.files import remove_durably
 from emm_engine.hierarchy import RIDGE, shape_of
 
 
@@ -35,6 +36,7 @@ class MatrixShelf:
     def open_writer(self, run: Run) -> emm.Memory:
         """The run's memory for writing, made when new; `FencedError` when another writer holds it."""
         self.release(run)
+        self.finish_discarding(run)
         memory = self._open_or_create(run)
         try:
             current = self._catalog.runs(run.scope)[0]  # now under the lock: nobody else binds it
@@ -68,7 +70,7 @@ class MatrixShelf:
     def reader(self, run: Run, lsn: int) -> emm.Memory | None:
         """The run's memory for reading, at `lsn` or later; None before its first write."""
         held = self._readers.get(run.scope_id)
-        if held is not None and held.lsn >= lsn:
+        if held is not None and held.lsn >= lsn and held.uuid == run.memory_uuid:
             return held
         self.release(run)
         if run.memory_uuid is None:
@@ -82,6 +84,34 @@ class MatrixShelf:
         self._readers[run.scope_id] = memory
         self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
+
+    def open_present(self, run: Run) -> emm.Memory | None:
+        """The run's memory for writing, whatever it holds, or None where there is none that can be opened.
+
+        For who is about to replace it. `FencedError` when another writer holds it.
+        """
+        self.release(run)
+        try:
+            return emm.open(str(self.path(run)), mode="a")
+        except emm.FencedError:
+            raise
+        except emm.EmmError:  # missing, or damaged beyond opening
+            return None
+
+    def discard(self, run: Run, memory: emm.Memory | None) -> None:
+        """Take away the memory of a run that the catalog has marked as discarded; `memory` holds its lock."""
+        self.release(run)
+        remove_durably(self.path(run))
+        if memory is not None:
+            with contextlib.suppress(emm.EmmError):  # there is nothing left to checkpoint
+                memory.close()
+        with self._catalog.transaction():
+            self._catalog.executemany("DELETE FROM discarded WHERE scope_id = ?", [(run.scope_id,)])
+
+    def finish_discarding(self, run: Run) -> None:
+        """Go on where a process died that had discarded the run's memory in the catalog, and not yet on disk."""
+        if self._catalog.query("SELECT 1 FROM discarded WHERE scope_id = ?", (run.scope_id,)):
+            self.discard(run, self.open_present(run))
 
     def release(self, run: Run) -> None:
         held = self._readers.pop(run.scope_id, None)

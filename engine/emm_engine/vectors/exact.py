@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.embeddings.provider import Float32Array
-from emm_engine.files import append_durably, make_folder, read_whole, replace_durably, size_of
+from emm_engine.files import append_durably, make_folder, read_whole, remove_durably, replace_durably, size_of
 from emm_engine.vectors.store import Ids
 
 MAGIC = b"\x89EMMVEC\n"
@@ -115,6 +115,16 @@ class ExactVectors:
     def forget_cached(self) -> None:
         self._open.clear()
 
+    def compact(self, namespace: str) -> None:
+        held = self._current(namespace)
+        if held.size:
+            replace_durably(self._path(namespace), self._whole(held))
+            self._open.pop(namespace, None)
+
+    def drop(self, namespace: str) -> None:
+        self._open.pop(namespace, None)
+        remove_durably(self._path(namespace))
+
     # --- the file --------------------------------------------------------------------------------
 
     def _load(self, namespace: str) -> _Namespace:
@@ -159,6 +169,10 @@ class ExactVectors:
         crc = zlib.crc32(HEADER.pack(MAGIC, self._dim, self._fingerprint, 0))
         return HEADER.pack(MAGIC, self._dim, self._fingerprint, crc)
 
+    def _whole(self, held: _Namespace) -> bytes:
+        """A file of what is held and nothing else."""
+        return self._header() + self._encode(KIND_ADD, held.ids, held.hashes, held.vectors)
+
     def _encode(self, kind: int, ids: Ids, hashes: npt.NDArray[np.uint64], vectors: Float32Array) -> bytes:
         records = np.zeros(len(ids), self._record)
         records["id"], records["hash"], records["kind"], records["vector"] = ids, hashes, kind, vectors
@@ -175,7 +189,7 @@ class ExactVectors:
         if not sound:  # whoever made the folders and the name may have died before they were durable
             make_folder(path.parent)
         if held.damaged or held.size == 0 or sound is False:  # what a failed sync dropped is still there to be read
-            replace_durably(path, self._header() + self._encode(KIND_ADD, held.ids, held.hashes, held.vectors))
+            replace_durably(path, self._whole(held))
         size = append_durably(path, self._encode(kind, ids, hashes, vectors))
         self._sound[namespace] = True
         merged = _merged(held, ids, hashes, vectors, np.full(len(ids), kind == KIND_ADD))

@@ -55,3 +55,11 @@ class VectorStore(Protocol):
     def forget_cached(self) -> None:
         """Read the store afresh at its next use: another process may have written."""
         ...
+
+    def compact(self, namespace: str) -> None:
+        """Write the namespace anew: no file of the store holds a removed or replaced vector when it returns."""
+        ...
+
+    def drop(self, namespace: str) -> None:
+        """Remove the namespace with its files, by whatever embedder they were made; durable when it returns."""
+        ...

@@ -255,10 +255,10 @@ class Archive:
             )
 
     def _model_changes(self, run: Run) -> bool:
-        """Whether a model fitted on what the domain holds now is another one than it has."""
+        """Whether a model fitted on what the domain holds now is another one than it has, if it has one."""
         known = self._catalog.embedder(run.scope.tenant, run.scope.domain)
         if known is None:
-            return False
+            return True
         texts = self._catalog.sample_texts(run.tenant_id, run.scope.domain, FIT_SAMPLE)
         return not texts or self._provider.fit(texts, shape_of(run.scope.domain).key_dim).fingerprint != known[1]
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "write": ("memory_commands", "write"),
     "recall": ("memory_commands", "recall"),
     "unlearn": ("memory_commands", "unlearn"),
-    "forget": ("memory_commands", "forget"),
+    "forget": ("forget_command", "forget"),
     "expand": ("upkeep_commands", "expand"),
     "merge": ("upkeep_commands", "merge"),
     "upgrade": ("upgrade_command", "upgrade"),
@@ -29,6 +29,8 @@ COMMANDS = {
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
     "tree": ("engine_commands", "tree"),
+    "check": ("rebuild_commands", "check"),
+    "rebuild": ("rebuild_commands", "rebuild"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

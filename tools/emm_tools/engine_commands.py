@@ -151,6 +151,10 @@ def _told(report: IngestReport, name: str, memory: Path, n_skipped: int) -> str:
         f"{report.pending} pending; rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
         f"  memory      {printable(str(memory))}",
     ]
+    if report.blocked:
+        lines.insert(
+            -1, f"  refused     {counted(report.blocked, 'entry', 'entries')} forgotten for good (emm forget --block)"
+        )
     return "\n".join(lines)
 
 

@@ -48,6 +48,14 @@ class Forgettings:
             (tenant_id, state, begun, json.dumps(facts, sort_keys=True)),
         )
 
+    def note(self, forgetting_id: int, facts: dict[str, Any]) -> None:
+        """Keep what was decided on the way."""
+        with self._catalog.transaction():
+            self._catalog.executemany(
+                "UPDATE forgettings SET facts = ? WHERE forgetting_id = ?",
+                [(json.dumps(facts, sort_keys=True), forgetting_id)],
+            )
+
     def done(self, forgetting_id: int, facts: dict[str, Any], *, compact: bool) -> None:
         """Nothing is left to do, but for the database to be compacted."""
         with self._catalog.transaction():

@@ -8,8 +8,10 @@ before a byte of it is parsed, and a missing or changed one is a loud `EmbedderE
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -94,3 +96,11 @@ class EmbedderFolder:
     def remove(self, fingerprint: str) -> None:
         """Take a stored model away, durably."""
         remove_durably(self._path(fingerprint))
+
+    def sweep(self, used: Collection[str], older_than_s: float) -> None:
+        """Take away every file that is none of the models in use and was not written lately."""
+        kept = {self._path(fingerprint) for fingerprint in used}
+        for path in self._folder.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path not in kept and time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()

@@ -28,6 +28,7 @@ from emm_engine.documents import utc_text
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import EmbedderError
 from emm_engine.files import remove_durably
+from emm_engine.hierarchy import Scope
 from emm_engine.matrices.labels import value
 from emm_engine.renewal.certificate import Certificate, Matrix
 from emm_engine.renewal.rebuilding import Rebuilding, Workshop
@@ -139,13 +140,17 @@ class Forgetter:
                 self._finish_tenant(forgetting)
             else:
                 self._finish_passages(forgetting)
-        return len(unfinished) + self._noted.compact()
+        compacted = self._noted.compact()
+        return len(unfinished) or int(compacted)
 
     def _finish_passages(self, forgetting: Forgetting) -> None:
         facts, tenant_id = dict(forgetting.facts), forgetting.tenant_id
         runs = [run for run in self._catalog.all_runs() if run.scope_id in facts["scopes"]]
         if forgetting.state == REWRITING:
-            facts |= self._rewrite(tenant_id, runs, facts)
+            if "models" not in facts:  # decided once: a later look would see what has been made anew already
+                facts |= self._decide(tenant_id, runs, facts)
+                self._noted.note(forgetting.forgetting_id, facts)
+            facts["matrices"] = self._rewrite(tenant_id, runs, facts)
             refill_fulltext(self._catalog, tenant_id)
         else:
             assert forgetting.state == REMOVED
@@ -167,36 +172,38 @@ class Forgetter:
         with emm.open(str(self._workshop.shelf.path(run))) as memory:
             return asdict(Matrix(str(run.scope), how, memory.write_count, memory.digest))
 
-    def _rewrite(self, tenant_id: int, runs: Sequence[Run], facts: dict[str, Any]) -> dict[str, object]:
-        """Make the memories anew from what remains, and with them each model that was fitted on what went."""
-        changed, refitted = list(runs), []
+    def _decide(self, tenant_id: int, runs: Sequence[Run], facts: dict[str, Any]) -> dict[str, object]:
+        """The domains whose models were fitted on what went, which have to be made anew as a whole; and the models."""
+        domains, fingerprints = [], []
         for domain in sorted({run.scope.domain for run in runs}):
-            through = self._catalog.query(
+            fitted = self._catalog.query(
                 "SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain)
             )
             first = next(run for run in runs if run.scope.domain == domain)
-            if (through and facts["oldest"] > through[0][0]) or not self._workshop.model_changes(first):
+            model = self._catalog.embedder(first.scope.tenant, domain)
+            if model is None or (fitted and facts["oldest"] > fitted[0][0]):
                 continue
-            refitted.append((first.scope.tenant, domain))
-            changed += [
-                run
-                for run in self._catalog.all_runs()
-                if (run.tenant_id, run.scope.domain) == (tenant_id, domain) and run not in runs
-            ]
-        kept = [run for run in changed if (run.scope.tenant, run.scope.domain) not in refitted]
-        anew = [run for run in changed if (run.scope.tenant, run.scope.domain) in refitted]
+            if self._workshop.model_changes(first):
+                domains.append(f"{first.scope.tenant}:{domain}")
+                fingerprints.append(model[1])
+        return {"models": domains, "fingerprints": fingerprints}
+
+    def _rewrite(self, tenant_id: int, runs: Sequence[Run], facts: dict[str, Any]) -> list[dict[str, object]]:
+        """Make the memories anew from what remains, and with them each model that was fitted on what went."""
+        domains = [Scope.parse(each) for each in facts["models"]]
+        anew = [run for run in self._catalog.all_runs() if any(domain.contains(run.scope) for domain in domains)]
+        kept = [run for run in runs if run not in anew]
         self._rebuilding.strip(kept, vectors=False)
-        self._rebuilding.strip(anew, refitted)
-        for run in sorted(changed, key=lambda run: run.scope):
+        self._rebuilding.strip(anew, [(domain.tenant, domain.domain) for domain in domains])
+        changed = sorted([*kept, *anew], key=lambda run: run.scope)
+        for run in changed:
             self._workshop.absorb(run)
         for run in kept:
             store = self._workshop.store(run)
             if store is not None:
                 store.compact(str(run.scope))
-        return {
-            "matrices": [self._matrix(run, REWRITTEN) for run in changed],
-            "models": [":".join(domain) for domain in refitted],
-        }
+        self._rebuilding.remove_models(facts["fingerprints"])
+        return [self._matrix(run, REWRITTEN) for run in changed]
 
     # --- a tenant --------------------------------------------------------------------------------
 
@@ -232,9 +239,7 @@ class Forgetter:
         facts = forgetting.facts
         for part in ("memories", "vectors"):
             remove_durably(self._workshop.root / part / facts["tenant"])
-        used = {row[0] for row in self._catalog.query("SELECT fingerprint FROM embedders")}
-        for fingerprint in set(facts["models"]) - used:
-            self._workshop.folder.remove(fingerprint)
+        self._rebuilding.remove_models(facts["models"])
         self._noted.tenant_done(forgetting.tenant_id, compact=facts["purged"])
 
     # --- proof -----------------------------------------------------------------------------------

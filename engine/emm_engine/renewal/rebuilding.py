@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from emm_engine.reports import IngestReport, to_json
 from emm_engine.vectors.store import VectorStore
 
 Domain = tuple[str, str]  # tenant, domain
+LEFTOVER_SECONDS = 3600  # a model that no domain has after so long is nobody's who is about to record it
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +125,14 @@ class Rebuilding:
                 if vectors:
                     self._workshop.drop_vectors(run)
                 self._shelf.discard(run, memories[run.scope_id])
+        self.remove_models([model[1] for model in known.values() if model is not None])
+
+    def remove_models(self, fingerprints: Iterable[str]) -> None:
+        """Take away these models, and what dead processes left of others, where no domain has them any more."""
         used = {row[0] for row in self._catalog.query("SELECT fingerprint FROM embedders")}
-        for model in known.values():
-            if model is not None and model[1] not in used:
-                self._workshop.folder.remove(model[1])
+        for fingerprint in set(fingerprints) - used:
+            self._workshop.folder.remove(fingerprint)
+        self._workshop.folder.sweep(used, LEFTOVER_SECONDS)
 
     @contextlib.contextmanager
     def held(self, runs: Sequence[Run]) -> Iterator[dict[int, emm.Memory | None]]:

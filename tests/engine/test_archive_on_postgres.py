@@ -29,11 +29,18 @@ def on_postgres(monkeypatch: pytest.MonkeyPatch, fresh_url: Callable[[], str]) -
     monkeypatch.setattr(Archive, "create", classmethod(creating))
 
 
-@pytest.fixture
-def archive(tmp_path: Path, make_documents: Make) -> Iterator[Archive]:
-    """An archive of 200 documents."""
-    with Archive.create(tmp_path / "archive") as opened:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, make_documents: Make, fresh_url: Callable[[], str]) -> Path:
+    path = tmp_path_factory.mktemp("original") / "archive"
+    with Archive.create(path, catalog=fresh_url()) as opened:
         opened.ingest(make_documents(200), test_archive.RUN)
+    return path
+
+
+@pytest.fixture
+def archive(original: Path) -> Iterator[Archive]:
+    """An archive of 200 documents, which no test changes."""
+    with Archive.open(original) as opened:
         yield opened
 
 

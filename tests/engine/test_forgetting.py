@@ -339,8 +339,10 @@ def forget_in_child(
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("then", ["forget", "ingest"])
+@pytest.mark.parametrize(
+    ("moment", "then"),
+    [*((moment, "forget") for moment in MOMENTS), ("text removed", "ingest"), ("unlearned, not settled", "ingest")],
+)
 def test_killed_anywhere_it_goes_on(moment: str, then: str, tmp_path: Path, make_documents: Make) -> None:
     """Once the text is gone it never shows again, and the next forgetting or ingest takes out the rest, once."""
     selection = Selection(sources=("vault/*",))

@@ -129,6 +129,18 @@ class RollingUp:
                 reports.append(self._report(scope, "behind", str(error)))
         return reports
 
+    def drop_above(self, run: Scope) -> None:
+        """Take away the roll-ups above a run, files and all. `FencedError` while another process refreshes one."""
+        for scope in run.ancestors():
+            folder = self._shelf.rollup_path(scope).parent
+            if folder.is_dir():
+                try:
+                    with _alone(folder):
+                        _sweep(folder)
+                        self._drop(self._standing(scope), scope)
+                except _Behind as reason:
+                    raise emm.FencedError(str(reason), file=str(scope)) from None
+
     # --- one scope -------------------------------------------------------------------------------
 
     def _refreshed(self, scope: Scope, why: str = "", *, cheaply: bool = False) -> RollupReport:

@@ -152,6 +152,7 @@ RECORD_TRAILER_BYTES: Final = 4  # the payload CRC that ends a journal record
 NAME_DIGITS: Final = 16
 SNAPSHOT_SUFFIX: Final = ".emm"
 SEGMENT_SUFFIX: Final = ".wal"
+V3_SUFFIX: Final = ".v3"  # by which a walk finds the predecessor's files; one that is named may be called anything
 
 # --- limits (spec S-rules) -----------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def test_requirements_are_lower_bounds() -> None:
         if own is not None:
             assert set(own[1].split(",")) <= set(extras)
         else:
-            assert re.fullmatch(r"[A-Za-z0-9_-]+>=[0-9.]+", requirement.partition(";")[0]), requirement
+            assert re.fullmatch(r"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+", requirement.partition(";")[0]), requirement
 
 
 def test_make_has_its_targets_and_ci_calls_make_test() -> None:

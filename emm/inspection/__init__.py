@@ -17,6 +17,7 @@ from emm.inspection.place import Place, opened
 from emm.inspection.rows import RowsView, rows
 from emm.inspection.spectrum import Spectrum, spectrum_of
 from emm.inspection.spectrum_view import SpectrumView, spectrum
+from emm.inspection.v3 import matrix_at
 from emm.inspection.values import Health, Inspection, plain
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "header",
     "heat_map",
     "inspect",
+    "matrix_at",
     "newest_matrix",
     "opened",
     "plain",

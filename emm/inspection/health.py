@@ -31,5 +31,6 @@ def health_of(url: str | os.PathLike[str], directory_url: str) -> Health:
         covered.blocks,
         covered.segments,
         covered.commits,
+        covered.v3_files,
         covered.bytes_read,
     )

@@ -6,8 +6,14 @@ Purpose: let `inspect` know the predecessor. Invariants: nothing is written; the
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 from emm import kernel
 from emm.codec.payload import state_digest
+from emm.inspection.matrix import Matrix, newest_matrix
+from emm.inspection.place import opened, v3_file
 from emm.inspection.spectrum import SPECTRUM_SIDE_MAX, spectrum_of
 from emm.inspection.values import Health, Inspection, RegionInfo, ShapeInfo, StateInfo
 from emm.v3.codec import Cell
@@ -45,6 +51,18 @@ def inspect_v3(url: str, directory: Directory, name: str, *, state: bool, health
         state=_state(cell) if state else None,
         health=health,
     )
+
+
+@contextlib.contextmanager
+def matrix_at(url: str | os.PathLike[str]) -> Iterator[Matrix]:
+    """M of what is at `url`: of a v3 file as `emm.open` reads it, else the newest that can be had."""
+    with v3_file(url) as found:
+        if found is not None:
+            state = upgraded(read_v3_file(*found).cell)
+            yield Matrix("as upgraded in memory", 0, 0, state.matrix, state=state)
+            return
+    with opened(url) as place:
+        yield newest_matrix(place)
 
 
 def _shape(cell: Cell) -> ShapeInfo:

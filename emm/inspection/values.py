@@ -147,6 +147,7 @@ class Health:
     n_blocks: int
     n_segments: int
     n_commits: int
+    n_v3_files: int
     bytes_read: int
 
     @property

@@ -137,3 +137,15 @@ def about_replica(
     if newest < wanted:
         return [f"the replica may be behind: its newest snapshot or segment speaks of commit {newest}"]
     return []
+
+
+def about_upgrade(own: MemoryCopy) -> list[str]:
+    """The way out of a loss that a memory of the predecessor's file has: V3-14 names the file for the memory's life."""
+    for found in own.heads.values():
+        stated = found.head.metadata.get("upgrade")
+        if isinstance(stated, dict) and stated.get("format") == "emm-v3":
+            pairs = " and the pairs that were given with it" if stated.get("pairs") is not None else ""
+            file = f"the v3 file with SHA-256 {stated.get('sha256')}{pairs}"
+            again = "emm upgrade makes its first state again, into a new directory, without what was written since"
+            return [f"this memory was upgraded from {file}: where that is kept, {again}"]
+    return []

@@ -16,7 +16,7 @@ from emm.errors import EmmError, InputError, StorageError, UnsupportedError
 from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, STATE_BYTES_MAX
 from emm.repair.copies import MemoryCopy
 from emm.repair.journal import JournalMender
-from emm.repair.losses import Losses, about_replica
+from emm.repair.losses import Losses, about_replica, about_upgrade
 from emm.repair.mended import MendedSnapshot
 from emm.repair.plan import Action, FilePlan, Loss, Plan
 from emm.repair.report_file import findings_of_report
@@ -177,6 +177,8 @@ class _Planner:
         torn = any(self.segments[number].torn for number in range(first, last + 1))
         if torn:
             notes.append("the tail is torn or damaged, nobody can tell which: it is taken over as it is")
+        if losses:
+            notes += about_upgrade(self.own)
         if self.replica is not None:
             notes += about_replica(self.own, self.replica, self.segments, self.wanted)
         return Plan(

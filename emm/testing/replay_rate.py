@@ -7,6 +7,7 @@ journal is the library's own writer's, only without waiting for the medium.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import statistics
 import tempfile
@@ -46,11 +47,13 @@ class ReplayRow:
     n_pairs: int
     journal_mib: float
     write_rate: float  # kernel.write alone, batches of 4,096
-    kernel_rate: float  # kernel.project and kernel.write
+    kernel_rate: float  # kernel.project and kernel.write, on as many threads as the machine gives
+    single_rate: float  # the same on one thread: recovery applies on one, while another reads ahead
     replay_rate: float  # recover() of the directory: read, check, decode, project, write
     ratio: float  # median over the rounds of replay_rate ÷ kernel_rate
     ratio_min: float
     ratio_max: float
+    single_ratio: float  # median over the rounds of replay_rate ÷ single_rate
     cpu_ratio: float  # the same of processor time, of all threads: what other programs disturb less
     kernel_us: float  # processor time of a pair: project and write
     reading_us: float  # of reading, checksums and chain values alone
@@ -125,6 +128,17 @@ def run_kernel(parameters: Parameters, n_pairs: int, seed: int = 0) -> Taken:
     return Taken(wall_s, cpu_s, write_s)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """The kernel keeps to one thread meanwhile."""
+    before = kernel.threads()
+    kernel.use_threads(1)
+    try:
+        yield
+    finally:
+        kernel.use_threads(before)
+
+
 def run_replay(path: Path) -> Taken:
     """Recovery of a directory."""
     directory = LocalDirectory(path)
@@ -183,9 +197,11 @@ def measure_replay(
         path = Path(scratch) / "memory"
         journal_bytes = make_journal(path, parameters, n_pairs, commit_pairs, seed)
         run_kernel(parameters, min(n_pairs, KERNEL_BATCH), seed)  # the first call chooses the backend
-        kernels, replays, readings = [], [], []
+        kernels, singles, replays, readings = [], [], [], []
         for _ in range(rounds):
             kernels.append(run_kernel(parameters, n_pairs, seed))
+            with one_thread():
+                singles.append(run_kernel(parameters, n_pairs, seed))
             replays.append(run_replay(path))
             readings.append(run_reading(path))
 
@@ -193,6 +209,7 @@ def measure_replay(
             return 1e6 * statistics.median(each.cpu_s for each in taken) / n_pairs
 
         ratios = [one.wall_s / other.wall_s for one, other in zip(kernels, replays, strict=True)]
+        single_ratios = [one.wall_s / other.wall_s for one, other in zip(singles, replays, strict=True)]
         cpu_ratios = [one.cpu_s / other.cpu_s for one, other in zip(kernels, replays, strict=True)]
         return ReplayRow(
             commit_pairs,
@@ -200,10 +217,12 @@ def measure_replay(
             journal_bytes / 2**20,
             n_pairs / statistics.median(each.write_s for each in kernels),
             n_pairs / statistics.median(each.wall_s for each in kernels),
+            n_pairs / statistics.median(each.wall_s for each in singles),
             n_pairs / statistics.median(each.wall_s for each in replays),
             statistics.median(ratios),
             min(ratios),
             max(ratios),
+            statistics.median(single_ratios),
             statistics.median(cpu_ratios),
             us(kernels),
             us(readings),

@@ -173,7 +173,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     rows = {name: (min(row["wall"]), sorted(row["wall"])[len(row["wall"]) // 2], min(row["processor"]))
             for name, row in found["rows"].items()}  # fmt: skip
     base = rows["hashlib.sha256, one thread"]
-    lines = [f"## {found['title']}", "", f"{found['files']} files, {found['bytes'] / 1e9:.2f} GB.", ""]
+    files = f"{found['files']} file{'' if found['files'] == 1 else 's'}"
+    lines = [f"## {found['title']}", "", f"{files}, {found['bytes'] / 1e9:.2f} GB.", ""]
     lines += ["| | best s | median s | GB/s | × hashlib | processor s | × hashlib |", "|---|---|---|---|---|---|---|"]
     for name, (best, middle, spent) in rows.items():
         rate, ratio = found["bytes"] / best / 1e9, base[0] / best
@@ -188,6 +189,25 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def page_of(report: dict[str, Any]) -> list[str]:
+    """The page of a run, line by line."""
+    about = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
+    page = ["# Speed of checking", "", f"`{report['command']}` on {about};"]
+    page += [f"{report['rounds']} rounds, load average {report['load']:.1f} at the end. Page cache warm."]
+    page += ["Where other work shares the cores, processor seconds compare better than the wall's.", _EMPTY, ""]
+    return page + [line for found in report["sections"] for line in (*lines_of(found), "")]
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """What a person types for this run, with the options that change what is measured."""
+    chosen = (("memories", options.memories, MEMORIES), ("rounds", options.rounds, ROUNDS))
+    given = [f"--{name} {value}" for name, value, usual in chosen if value != usual]
+    given += ["--no-big"] if options.no_big else []
+    if options.json is None:
+        return " ".join(["python -m emm.testing.verify_bench", *given])
+    return f'make bench-verify ARGS="{" ".join(given)}"' if given else "make bench-verify"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m emm.testing.verify_bench", description=__doc__)
     parser.add_argument("--json", type=Path, help="store the run here, and a page with its tables beside it")
@@ -197,7 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-big", action="store_true", help="leave the memory of 1 GiB out")
     options = parser.parse_args(arguments)
     about = {**asdict(this_machine()), "crc32": CRC_BY, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-    report: dict[str, Any] = {"machine": about, "rounds": options.rounds, "sections": []}
+    command = command_line(options)
+    report: dict[str, Any] = {"command": command, "machine": about, "rounds": options.rounds, "sections": []}
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="emm-bench-verify-") as place:
         scratch = Path(place)
         tree, big = scratch / "tree", scratch / "big"
@@ -210,10 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
             make_big(big)
             report["sections"].append(section(big, "One memory of 1 GiB", scratch, options.rounds))
         report["load"] = os.getloadavg()[0]
-    page = ["# Speed of checking", "", f"`make bench-verify` on {', '.join(f'{k} {v}' for k, v in about.items())};"]
-    page += [f"{options.rounds} rounds, load average {report['load']:.1f} at the end. Page cache warm."]
-    page += ["Where other work shares the cores, processor seconds compare better than the wall's.", _EMPTY, ""]
-    page += [line for found in report["sections"] for line in (*lines_of(found), "")]
+    page = page_of(report)
     print("\n".join(page), f"\n({size / 1e9:.2f} GB in the tree)", flush=True)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

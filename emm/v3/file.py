@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from emm.errors import EmmError, LimitError, TruncatedError
 from emm.layout import STATE_BYTES_MAX
-from emm.v3.codec import Cell, V3Header, decode_v3, decode_v3_header, is_v3
-from emm.v3.layout import V3_HEADER, V3_MAGIC
+from emm.v3.codec import Cell, decode_v3, is_v3
+from emm.v3.layout import V3_MAGIC
 from emm.vfs.protocol import Directory
 
 
@@ -31,28 +31,27 @@ def is_v3_file(directory: Directory, name: str) -> bool:
     return size >= len(V3_MAGIC) and is_v3(directory.read_at(name, 0, len(V3_MAGIC)))
 
 
-def read_v3_header(directory: Directory, name: str, *, state_bytes_max: int = STATE_BYTES_MAX) -> V3Header:
-    """The header alone; no checksum vouches for it."""
+def read_v3_bytes(directory: Directory, name: str, *, state_bytes_max: int = STATE_BYTES_MAX) -> bytes:
+    """The whole file as it lies there. `LimitError` before anything is read of one that is too large (V3-8)."""
     size = directory.size(name)
-    start = directory.read_at(name, 0, min(size, V3_HEADER.size))
-    return decode_v3_header(start, size, state_bytes_max=state_bytes_max)
+    if size > state_bytes_max:
+        raise LimitError(
+            "the v3 file is larger than this process allows",
+            rule="V3-8",
+            expected=f"at most {state_bytes_max} bytes",
+            found=size,
+        )
+    data = directory.read_at(name, 0, size)
+    if directory.size(name) != size:
+        raise TruncatedError("the v3 file changed while it was read", rule="V3-2", expected=size)
+    return data
 
 
 def read_v3_file(directory: Directory, name: str, *, state_bytes_max: int = STATE_BYTES_MAX) -> V3File:
     """The whole file, checked (V3-1 to V3-10); errors name it."""
     url = f"{directory.url}/{name}"
     try:
-        size = directory.size(name)
-        if size > state_bytes_max:
-            raise LimitError(
-                "the v3 file is larger than this process allows",
-                rule="V3-8",
-                expected=f"at most {state_bytes_max} bytes",
-                found=size,
-            )
-        data = directory.read_at(name, 0, size)
-        if directory.size(name) != size:
-            raise TruncatedError("the v3 file changed while it was read", rule="V3-2", expected=size)
+        data = read_v3_bytes(directory, name, state_bytes_max=state_bytes_max)
         return V3File(url, decode_v3(data, state_bytes_max=state_bytes_max), hashlib.sha256(data).digest())
     except EmmError as error:
         raise error.located(url) from None

@@ -20,6 +20,7 @@ class Coverage:
     memories: int = 0
     snapshots: int = 0
     segments: int = 0
+    v3_files: int = 0
     bytes_total: int = 0  # of the files looked at
     bytes_read: int = 0
     blocks: int = 0
@@ -40,6 +41,7 @@ class Coverage:
             "memories",
             "snapshots",
             "segments",
+            "v3_files",
             "bytes_total",
             "bytes_read",
             "blocks",
@@ -60,6 +62,7 @@ class Coverage:
             "memories": self.memories,
             "snapshots": self.snapshots,
             "segments": self.segments,
+            "v3_files": self.v3_files,
             "bytes_total": self.bytes_total,
             "bytes_read": self.bytes_read,
             "blocks": self.blocks,

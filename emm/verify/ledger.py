@@ -3,7 +3,8 @@
 Purpose: `--max-age` and `--max-duration` go on where the last run stopped, least recently checked first; and a
 rollback, a cut at a commit boundary or a memory that is gone are seen, which no single copy shows. Invariants: a
 place counts as checked only when every byte of it was read; each one is committed as soon as it is through, so a
-killed run loses nothing; the last commit seen is only ever replaced by one that follows from it, or by `accept`.
+killed run loses nothing; the last commit seen is only ever replaced by one that follows from it, or by `accept`; a
+ledger that is damaged is refused, since one begun anew in silence would have seen nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from emm.vfs.resolve import local_path
 
 _APPLICATION: Final = 0x454D4D4C  # "EMML": no other program's database is touched
 _VERSION: Final = 1
+_ANEW: Final = "move it away, and the next check begins a new one that has seen nothing yet"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS places (
     place TEXT PRIMARY KEY,      -- absolute path, or URL
@@ -35,7 +37,19 @@ CREATE TABLE IF NOT EXISTS places (
     chain TEXT                   -- and that commit's chain value
 ) WITHOUT ROWID;
 """
+_BIRTH: Final = f"""
+BEGIN IMMEDIATE;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+{_SCHEMA}
+COMMIT;
+"""  # whole or not at all, so that a ledger without its table is a damaged one
 _FOUND: Final = "CREATE TEMP TABLE found (n INTEGER PRIMARY KEY, place TEXT, url TEXT, root TEXT, is_file INTEGER)"
+_UNSOUND: Final = """
+SELECT count(*) FROM places WHERE typeof(place) != 'text' OR typeof(checked_us) NOT IN ('integer', 'null')
+OR typeof(exit_code) != 'integer' OR typeof(uuid) NOT IN ('text', 'null') OR typeof(lsn) NOT IN ('integer', 'null')
+OR typeof(chain) NOT IN ('text', 'null')
+"""
 _ORDER: Final = """
 SELECT found.url, found.root, found.is_file FROM found LEFT JOIN places USING (place)
 WHERE places.exit_code IS NULL OR places.exit_code != 0 OR places.checked_us IS NULL OR places.checked_us <= ?
@@ -85,19 +99,23 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._require_ours()
+            self._require_whole()
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
             self._db.execute(_FOUND)
 
     def _require_ours(self) -> None:
-        application, version, tables = (
+        application, version, objects, tables = (
             self._db.execute(query).fetchone()[0]
-            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+            for query in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master",
+                "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'places'",
+            )
         )
-        if not tables:
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+        if (application, version, objects) == (0, 0, 0):
+            self._db.executescript(_BIRTH)
         elif (application, version) != (_APPLICATION, _VERSION):
             raise InputError(
                 "this is no ledger of emm-verify",
@@ -105,11 +123,27 @@ class Ledger:
                 expected=f"application {_APPLICATION:#x}, version {_VERSION}",
                 found=f"application {application:#x}, version {version}",
             )
+        elif not tables:
+            raise self._damaged("its table is gone")
+
+    def _require_whole(self) -> None:
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        (unsound,) = self._db.execute(_UNSOUND).fetchone() if found == "ok" else (0,)
+        if found != "ok" or unsound:
+            raise self._damaged(f"{unsound} of its rows are not what a check writes" if unsound else str(found))
+
+    def _damaged(self, how: str) -> StorageError:
+        said = " ".join(how.split())
+        return StorageError(f"the ledger is damaged ({said}); {_ANEW}", file=str(self._path))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._damaged(str(error)) from error
+            raise StorageError(f"the ledger cannot be used: {error}", file=str(self._path)) from error
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"the ledger cannot be used: {error}", file=str(self._path)) from error
 
@@ -130,7 +164,8 @@ class Ledger:
                 self._db.execute("INSERT INTO found (place, url, root, is_file) VALUES (?, ?, ?, ?)", row)
             self._db.execute("CREATE INDEX temp.found_place ON found (place)")
             self._db.execute("COMMIT")
-            newest = time.time_ns() // 1000 - int((max_age_s or 0) * 1e6)
+            now = time.time_ns() // 1000
+            newest = now - int(min((max_age_s or 0) * 1e6, now))  # an age beyond 1970 is any age
             for url, root, is_file in self._db.cursor().execute(_ORDER, (newest,)):
                 yield Place(url, root, bool(is_file))
 
@@ -199,6 +234,11 @@ class Ledger:
                 for place, uuid, lsn, chain in self._db.cursor().execute(query, (key, f"{key.rstrip('/')}/")):
                     if not is_excused(place):
                         yield _as_named(root, key, place), Known(uuid, lsn, chain)
+
+    def no_memory(self, url: str) -> None:
+        """A place was found, and what lies there is no memory: one that was seen there is gone."""
+        with self._told():
+            self._db.execute("DELETE FROM found WHERE place = ?", (key_of(url),))
 
     def forget(self, url: str) -> None:
         """Remember nothing of a place."""

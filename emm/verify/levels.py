@@ -10,14 +10,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from emm.errors import InputError
-from emm.layout import VERIFY_STATE_BYTES_MAX
+from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, V3_SUFFIX, VERIFY_STATE_BYTES_MAX
 from emm.verify.sample import Sample
 
 if TYPE_CHECKING:
     from emm.verify.finding import Finding
+
+CHECKED_SUFFIXES: Final = (SNAPSHOT_SUFFIX, SEGMENT_SUFFIX, V3_SUFFIX)  # of the files that a walk looks at
 
 
 class Level(enum.IntEnum):

@@ -21,9 +21,9 @@ from emm.verify.coverage import Coverage
 from emm.verify.evidence import Evidence, with_repairs
 from emm.verify.finding import Finding, Severity, finding, from_error
 from emm.verify.journal import JournalCheck
-from emm.verify.levels import Level, Options
-from emm.verify.paranoia import forget_cached
+from emm.verify.levels import CHECKED_SUFFIXES, Level, Options
 from emm.verify.replay import ReplayCheck
+from emm.verify.rereading import read_again
 from emm.verify.segments import Segment, SegmentScan
 from emm.verify.snapshot import SnapshotCheck
 from emm.verify.stability import (
@@ -41,19 +41,19 @@ from emm.vfs.protocol import Directory
 
 
 def list_files(directory: Directory) -> tuple[Listing, list[str]]:
-    """(the memory's own files, loose .emm and .wal files beside them)."""
+    """(the memory's own files, loose .emm, .wal and .v3 files beside them)."""
     return split(directory.list())
 
 
 def split(names: Iterable[str]) -> tuple[Listing, list[str]]:
-    """(those names that are a memory's own, other names of .emm and .wal files)."""
+    """(those names that are a memory's own, other names of files that a check knows)."""
     found: dict[str, list[int]] = {SNAPSHOT_SUFFIX: [], SEGMENT_SUFFIX: []}
     loose = []
     for name in names:
         parsed = parse_name(name)
         if parsed is not None:
             found[parsed[0]].append(parsed[1])
-        elif name.endswith((SNAPSHOT_SUFFIX, SEGMENT_SUFFIX)):
+        elif name.endswith(CHECKED_SUFFIXES):
             loose.append(name)
     return Listing(tuple(sorted(found[SNAPSHOT_SUFFIX])), tuple(sorted(found[SEGMENT_SUFFIX]))), loose
 
@@ -83,27 +83,14 @@ def check_memory(directory: Directory, options: Options, *, is_second: bool = Fa
     if unmended and (options.level < Level.BLOCKS or options.sample is not None):
         everything = replace(options, level=max(options.level, Level.BLOCKS), sample=None)
         return check_memory(directory, everything)
-    return _read_again(directory, options, checked) if options.paranoid and not is_second else checked
+    if options.paranoid and not is_second:
+        return read_again(checked, directory, options, lambda asked: check_memory(directory, asked, is_second=True))
+    return checked
 
 
 def _sizes(directory: Directory) -> Stamps:
     """Names with sizes and, on a disk, times, which change with everything a writer does."""
     return stamps(directory)
-
-
-def _read_again(directory: Directory, options: Options, checked: Checked) -> Checked:
-    """A second reading, of the medium and not of the cache; it must find what the first found."""
-    forget_cached(directory)
-    second = check_memory(directory, options, is_second=True)
-    checked.coverage.bytes_read += second.coverage.bytes_read
-    known = [(each.uuid, each.generation, each.lsn, each.chain, each.findings) for each in (checked, second)]
-    settled = not any(each.code == "changed-while-reading" for each in (*checked.findings, *second.findings))
-    if known[0] != known[1] and settled:
-        extra = [each for each in second.findings if each not in checked.findings]
-        message = "two readings differ: memory, cable or controller give other bytes now and then"
-        numbers = {"expected": f"{len(checked.findings)} findings", "found": f"{len(second.findings)} findings"}
-        checked.findings += [*extra, finding("reading-differs", message, file=directory.url, **numbers)]
-    return checked
 
 
 def _check_memory(directory: Directory, listing: Listing, options: Options) -> Checked:

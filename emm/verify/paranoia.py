@@ -44,11 +44,12 @@ def check_block_twice(block: bytes | memoryview, entry: BlockEntry, index: int, 
         )
 
 
-def forget_cached(directory: Directory) -> None:
-    """Ask the operating system to drop what it caches of a directory's files, so that the medium is read again."""
+def forget_cached(directory: Directory, *names: str) -> None:
+    """Ask the operating system to drop what it caches of these files, or of all that the directory lists, so that the
+    medium is read again."""
     if not isinstance(directory, LocalDirectory):
         return
-    for name in directory.list():
+    for name in names or directory.list():
         with contextlib.suppress(OSError):
             fd = os.open(os.path.join(directory.path, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import fsspec
 
 from emm.errors import EmmError, MissingError
+from emm.verify.levels import CHECKED_SUFFIXES
 from emm.vfs.resolve import Location, is_directory, local_path, walk_memories
 
 
@@ -47,7 +48,7 @@ def _below(url: Location) -> Iterator[Place]:
         return
     found = False
     errors: list[EmmError] = []
-    for directory in walk_memories(url, on_error=errors.append):
+    for directory in walk_memories(url, on_error=errors.append, suffixes=CHECKED_SUFFIXES):
         found = True
         place = Place(directory.url, root)
         directory.close()
@@ -59,7 +60,7 @@ def _below(url: Location) -> Iterator[Place]:
         found = True
         yield Place(error.file or root, root, problem=error)
     if not found:
-        yield Place(root, root, problem=MissingError("there is no memory here, nor below", file=root))
+        yield Place(root, root, problem=MissingError("there is no memory and no v3 file here, nor below", file=root))
 
 
 # --- patterns -------------------------------------------------------------------------------------

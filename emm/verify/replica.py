@@ -1,4 +1,4 @@
-"""A memory against a replica of it: which commits do both hold, and are the bytes the same?
+"""A memory or a file against a replica of it: which commits do both hold, and are the bytes the same?
 
 Purpose: `--against`. A cut at a commit boundary, a rollback and a lost tail are invisible in one copy and plain in two.
 Invariants: (uuid, lsn, chain) decides before any byte is compared, so a replica that lags is no damage; both sides are
@@ -15,7 +15,7 @@ from emm.errors import EmmError
 from emm.layout import SEGMENT_SUFFIX
 from emm.storage.names import parse_name
 from emm.verify.checked import Checked
-from emm.verify.finding import Finding, finding, from_error
+from emm.verify.finding import Finding, Severity, finding, from_error
 from emm.verify.levels import Options
 from emm.verify.memory import list_files
 from emm.verify.places import Place
@@ -31,22 +31,38 @@ _EVIDENCE_BYTES: Final = 8
 
 
 def check_with_replica(place: Place, replica: str, options: Options) -> Iterator[tuple[Target, Checked | None]]:
-    """The targets at a place, with what the replica says of them; then the replica's own."""
+    """The targets at a place, each with what its counterpart says of it; then the counterparts themselves.
+
+    In a directory the memory has the replica's memory beside it, a loose file the replica's file of the same name.
+    """
     twins = list(check_place(Place(replica, replica, is_file=place.is_file), options))
-    theirs = next((checked for _, checked in twins if checked is not None and checked.kind != "file"), None)
-    if theirs is not None and theirs.lsn is not None:
-        options = replace(options, interest=options.interest | {theirs.lsn})
-    for target, own in check_place(place, options):
-        if own is None or (own.kind != "memory" and not place.is_file):
+    theirs = {_name(checked, place.is_file): checked for _, checked in twins if checked is not None}
+    problem = next((each for target, _ in twins if target.kind == "place" for each in target.findings), None)
+    ends = {each.lsn for each in theirs.values() if each.lsn is not None}
+    for target, own in check_place(place, replace(options, interest=options.interest | ends)):
+        if own is None or own.kind == "file":  # it could not be read itself
             yield target, own
-        elif theirs is None or any(each.code == "missing" for each in theirs.findings):
-            missing = finding("replica-missing", "there is no replica of this", file=own.url, expected=replica)
-            yield target.with_findings([missing]), own
+            continue
+        name = _name(own, place.is_file)
+        where = f"{replica.rstrip('/')}/{name}" if name else replica
+        twin = theirs.get(name)
+        unread = problem if twin is None else twin.findings[0] if twin.kind == "file" else None
+        if twin is not None and unread is None:
+            yield _compared(target, own, twin, where, place.is_file or bool(name), options), own
+        elif unread is not None and unread.severity is not Severity.ABSENT:
+            message = f"the replica cannot be read: {unread.message}"
+            yield target.with_findings([finding("replica-unknown", message, file=own.url, expected=where)]), own
         else:
-            yield _compared(target, own, theirs, replica, place.is_file, options), own
+            missing = finding("replica-missing", "there is no replica of this", file=own.url, expected=where)
+            yield target.with_findings([missing]), own
     for target, _ in twins:
         if target.kind != "place":
             yield replace(target, kind=f"replica {target.kind}"), None
+
+
+def _name(checked: Checked, is_only: bool) -> str:
+    """What tells a target from the others of its place: a loose file's name, nothing for the memory."""
+    return "" if is_only or checked.kind == "memory" else checked.url.rpartition("/")[2]
 
 
 def _compared(target: Target, own: Checked, theirs: Checked, replica: str, is_file: bool, options: Options) -> Target:

@@ -81,7 +81,7 @@ def verify(
     state_bytes_max: int = VERIFY_STATE_BYTES_MAX,
     progress: Callable[[str, int], None] | None = None,
 ) -> Report:
-    """Check a memory directory, one .emm or .wal file, or a tree of memories. Nothing is written.
+    """Check a memory directory, one .emm, .wal or v3 file, or a tree of them. Nothing is written.
 
     `level` is header, table, blocks (default; journal included), replay or numeric. `strict` turns an
     unsealed tail or an incomplete coverage into exit code 7. States larger than `state_bytes_max` bytes are

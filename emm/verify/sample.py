@@ -15,9 +15,9 @@ from typing import Final
 
 from emm.errors import InputError
 
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_PART: Final = re.compile(r"(\d+)/(\d+)")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+_SHARE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*%")
+_PART: Final = re.compile(r"(\d{1,18})/(\d{1,18})")
+_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _ALL: Final = 1 << 64
 PARTS_MAX: Final = 1_000_000

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from emm.errors import EmmError, InputError
-from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX, VERIFY_STATE_BYTES_MAX
+from emm.layout import VERIFY_STATE_BYTES_MAX
 from emm.verify.coverage import Coverage
 from emm.verify.finding import Finding, finding
 from emm.verify.ledger import Ledger
-from emm.verify.levels import Level, Options
+from emm.verify.levels import CHECKED_SUFFIXES, Level, Options
 from emm.verify.paranoia import other_crc32
 from emm.verify.places import Place, discover
 from emm.verify.sample import Sample, Wanted
@@ -105,6 +105,21 @@ class Totals:
         }
 
 
+@dataclass(slots=True)
+class _Loose:
+    """What is known of a directory without a memory, while its files come through one by one."""
+
+    url: str
+    exit_code: int = 0
+    complete: bool = True
+    listed: bool = True  # each target is one of its files
+
+    def add(self, target: Target) -> None:
+        self.exit_code = min(self.exit_code, exit_code(target.verdict), key=EXIT_ORDER.index)
+        self.complete &= target.coverage.complete
+        self.listed &= target.kind != "place"
+
+
 class Scrub:
     """One run. After `run` is exhausted, `totals` is final."""
 
@@ -131,6 +146,8 @@ class Scrub:
         )
         self._deadline = None if request.max_duration_s is None else time.monotonic() + request.max_duration_s
         self._ledger: Ledger | None = None
+        self._loose: _Loose | None = None
+        self._memory_at = ""
         self._problems: list[str] = []
 
     def _drawn(self) -> Sample | None:
@@ -148,6 +165,7 @@ class Scrub:
             return
         with closing(Ledger(request.ledger, request.urls)) as self._ledger:
             yield from self._counted(check_all(self._tasks(), self._options, request.jobs))
+            self._settle(self._ledger)
             yield from self._gone(self._ledger)
 
     # --- what is to be done ------------------------------------------------------------------------
@@ -196,6 +214,13 @@ class Scrub:
         of_place = event.place.is_file or (checked is not None and checked.kind == "memory")
         if event.place.problem is not None or target.kind.startswith("replica"):
             return target
+        if self._loose is not None and self._loose.url != url:
+            self._settle(ledger)
+        if not of_place and url != self._memory_at:
+            self._loose = self._loose or _Loose(url)
+            self._loose.add(target)
+            return target
+        self._memory_at = url
         if checked is not None and checked.kind == "memory" and target.coverage.level >= Level.BLOCKS:
             checked = replace(checked, findings=list(target.findings))
             if not target.coverage.journals_left_out and not self.request.accept:
@@ -212,6 +237,15 @@ class Scrub:
                 keep=contradicted,
             )
         return target
+
+    def _settle(self, ledger: Ledger) -> None:
+        """Remember a directory of loose files, once all of them are through."""
+        if self._loose is None:
+            return
+        ledger.record(self._loose.url, None, self._loose.exit_code, complete=self._loose.complete, keep=False)
+        if self._loose.listed:
+            ledger.no_memory(self._loose.url)
+        self._loose = None
 
     def _gone(self, ledger: Ledger) -> Iterator[Target]:
         """Memories that an earlier check saw below what was named, and that are not there."""
@@ -239,6 +273,9 @@ def _require_sense(request: Request) -> None:
         raise InputError("a replica is compared by every block", expected="level blocks or deeper", found=found)
     if (request.max_age_s is not None or request.accept) and request.ledger is None:
         raise InputError("an age needs a ledger that remembers it")
+    for seconds in (request.max_age_s, request.max_duration_s):
+        if seconds is not None and not seconds >= 0:
+            raise InputError("a duration is zero or more seconds", found=seconds)
     if request.paranoid:
         other_crc32()
     if request.sha256 is not None:
@@ -273,7 +310,7 @@ def bytes_below(urls: Sequence[str]) -> int:
                 names = [name]
             else:
                 directory = open_directory(place.url)
-                names = [name for name in directory.list() if name.endswith((SNAPSHOT_SUFFIX, SEGMENT_SUFFIX))]
+                names = [name for name in directory.list() if name.endswith(CHECKED_SUFFIXES)]
             with closing(directory):
                 total += sum(directory.size(name) for name in names)
         except EmmError:

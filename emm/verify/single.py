@@ -7,9 +7,9 @@ one that changed under the check is checked again, and what a change could expla
 from __future__ import annotations
 
 from emm.errors import EmmError, MissingError, StorageError, TruncatedError
-from emm.layout import SEGMENT_MAGIC, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
+from emm.layout import SEGMENT_MAGIC, SEGMENT_SUFFIX, SNAPSHOT_MAGIC, SNAPSHOT_SUFFIX, V3_SUFFIX
 from emm.storage.names import parse_name
-from emm.v3.file import is_v3_file
+from emm.v3.codec import is_v3
 from emm.verify.checked import ATTEMPTS, Checked, count, count_segments, seen
 from emm.verify.coverage import Coverage
 from emm.verify.evidence import Evidence, with_repairs
@@ -17,6 +17,7 @@ from emm.verify.finding import finding, from_error
 from emm.verify.journal import JournalCheck
 from emm.verify.levels import Level, Options
 from emm.verify.numeric import check_state
+from emm.verify.rereading import read_again
 from emm.verify.segments import SegmentScan
 from emm.verify.snapshot import SnapshotCheck
 from emm.verify.stability import Stamps, changed, is_doubtful, stamp, wait_if_fresh
@@ -26,6 +27,14 @@ from emm.vfs.protocol import Directory
 
 def check_file(directory: Directory, name: str, options: Options) -> Checked:
     """Check one file by itself: what its own bytes say, and what they alone can mend."""
+    checked = _settled(directory, name, options)
+    if options.paranoid:
+        return read_again(checked, directory, options, lambda asked: _settled(directory, name, asked), name)
+    return checked
+
+
+def _settled(directory: Directory, name: str, options: Options) -> Checked:
+    """One reading of a file that did not change under it; else nothing but that it did."""
     for _ in range(ATTEMPTS):
         before = _stamp_of(directory, name)
         checked = _check_file(directory, name, options)
@@ -49,9 +58,10 @@ def _stamp_of(directory: Directory, name: str) -> Stamps:
 
 def _check_file(directory: Directory, name: str, options: Options) -> Checked:
     try:
-        if is_v3_file(directory, name):
+        start = directory.read_at(name, 0, min(len(SEGMENT_MAGIC), directory.size(name)))
+        is_segment = start == SEGMENT_MAGIC
+        if is_v3(start) or (name.endswith(V3_SUFFIX) and start not in (SNAPSHOT_MAGIC, SEGMENT_MAGIC)):
             return _check_v3_file(directory, name, options)
-        is_segment = directory.read_at(name, 0, min(8, directory.size(name))) == SEGMENT_MAGIC
     except MissingError:
         raise
     except TruncatedError:  # it shrank just now: an empty file is read as one of no bytes

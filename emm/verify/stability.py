@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from emm.errors import StorageError
-from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.verify.finding import Finding, Severity, finding
+from emm.verify.levels import CHECKED_SUFFIXES
 from emm.vfs.local import LocalDirectory
 from emm.vfs.names import is_name, is_temporary
 from emm.vfs.protocol import Directory
@@ -96,7 +96,7 @@ def odd_entries(directory: Directory) -> Iterator[Finding]:
             file = os.path.join(directory.path, entry.name)
             if is_temporary(entry.name):
                 odd.append(finding("other-file", "what a writer left that died before it could publish", file=file))
-            elif entry.name.endswith((SNAPSHOT_SUFFIX, SEGMENT_SUFFIX)) and not entry.name.startswith("."):
+            elif entry.name.endswith(CHECKED_SUFFIXES) and not entry.name.startswith("."):
                 with contextlib.suppress(OSError):
                     is_file = entry.is_file(follow_symlinks=False)
                     kind = None if is_file else _kind(entry)

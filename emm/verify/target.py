@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emm.errors import EmmError, FormatError, InputError, LimitError, MissingError
-from emm.layout import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from emm.verify.checked import Checked
 from emm.verify.coverage import Coverage
 from emm.verify.finding import Finding, Severity, finding, from_error
-from emm.verify.levels import Options
+from emm.verify.levels import CHECKED_SUFFIXES, Options
 from emm.verify.memory import check_memory, list_files
 from emm.verify.places import Place
 from emm.verify.single import check_file
@@ -89,7 +88,7 @@ def _in_directory(directory: Directory, options: Options) -> Iterator[tuple[Targ
             checked.findings += [_beside(directory, name) for name in loose]
             yield _target(checked), checked
         elif not loose:
-            names = f"names ending in {SNAPSHOT_SUFFIX} or {SEGMENT_SUFFIX}, but no regular file among them"
+            names = f"names ending in {', '.join(CHECKED_SUFFIXES)}, but no regular file among them"
             only = finding("unreadable", f"there are {names}", file=directory.url)
             yield single(directory.url, only, options), None
         else:

@@ -37,12 +37,13 @@ def check_task(task: Task, options: Options) -> Iterator[tuple[Target, Checked |
     """The targets at the task's place, each with what the check knows beyond it."""
     options = replace(options, interest=options.interest | task.interest)
     if task.replica is not None and task.place.problem is None:
-        yield from check_with_replica(task.place, task.replica, options)
+        targets = check_with_replica(task.place, task.replica, options)
     else:
-        for target, checked in check_place(task.place, options):
-            if task.sha256 is not None and checked is not None:
-                target = target.with_findings(_differs(task.place.url, task.sha256, options))
-            yield target, checked
+        targets = check_place(task.place, options)
+    for target, checked in targets:
+        if task.sha256 is not None and checked is not None:  # None: a replica's, or nothing that could be read
+            target = target.with_findings(_differs(task.place.url, task.sha256, options))
+        yield target, checked
 
 
 def _differs(url: str, expected: str, options: Options) -> list[Finding]:

@@ -23,7 +23,7 @@ from emm.vfs.protocol import Directory
 from emm.vfs.remote import RemoteDirectory
 
 DEPTH_MAX: Final = 32
-_SUFFIXES: Final = (SNAPSHOT_SUFFIX, SEGMENT_SUFFIX)
+MEMORY_SUFFIXES: Final = (SNAPSHOT_SUFFIX, SEGMENT_SUFFIX)
 
 Location = str | os.PathLike[str]
 
@@ -88,12 +88,16 @@ def is_directory(url: Location) -> bool:
 
 
 def walk_memories(
-    url: Location, *, depth_max: int = DEPTH_MAX, on_error: Callable[[EmmError], None] | None = None
+    url: Location,
+    *,
+    depth_max: int = DEPTH_MAX,
+    on_error: Callable[[EmmError], None] | None = None,
+    suffixes: tuple[str, ...] = MEMORY_SUFFIXES,
 ) -> Iterator[Directory]:
-    """Every directory at or below `url` that holds a name ending in .emm or .wal, in order of their paths.
+    """Every directory at or below `url` that holds a name with one of the endings, in order of their paths.
 
-    What cannot be listed, or lies deeper than `depth_max`, is given to `on_error` and passed over; without
-    it the error is raised.
+    By default the endings of a memory's files. What cannot be listed, or lies deeper than `depth_max`, is given to
+    `on_error` and passed over; without it the error is raised.
     """
 
     def fail(error: EmmError) -> None:
@@ -102,11 +106,13 @@ def walk_memories(
         on_error(error)
 
     path = local_path(url)
-    found = _walk_local(path, depth_max, fail) if path is not None else _walk_remote(str(url), depth_max, fail)
-    yield from found
+    walk, root = (_walk_remote, str(url)) if path is None else (_walk_local, path)
+    yield from walk(root, depth_max, suffixes, fail)
 
 
-def _walk_local(root: str, depth_max: int, fail: Callable[[EmmError], None]) -> Iterator[Directory]:
+def _walk_local(
+    root: str, depth_max: int, suffixes: tuple[str, ...], fail: Callable[[EmmError], None]
+) -> Iterator[Directory]:
     pending = [(root, 0)]
     while pending:
         path, depth = pending.pop()
@@ -117,7 +123,7 @@ def _walk_local(root: str, depth_max: int, fail: Callable[[EmmError], None]) -> 
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         below.append(entry.path)
-                    elif entry.name.endswith(_SUFFIXES):
+                    elif entry.name.endswith(suffixes):
                         holds = True
         except NotADirectoryError:
             fail(MissingError("not a directory", file=path))
@@ -131,7 +137,9 @@ def _walk_local(root: str, depth_max: int, fail: Callable[[EmmError], None]) -> 
             pending += [(each, depth + 1) for each in sorted(below, reverse=True)]
 
 
-def _walk_remote(url: str, depth_max: int, fail: Callable[[EmmError], None]) -> Iterator[Directory]:
+def _walk_remote(
+    url: str, depth_max: int, suffixes: tuple[str, ...], fail: Callable[[EmmError], None]
+) -> Iterator[Directory]:
     pending = [(_remote(url), 0)]
     while pending:
         directory, depth = pending.pop()
@@ -141,7 +149,7 @@ def _walk_remote(url: str, depth_max: int, fail: Callable[[EmmError], None]) -> 
             fail(error)
             continue
         names = {str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]: entry["type"] for entry in entries}
-        if any(kind != "directory" and name.endswith(_SUFFIXES) for name, kind in names.items()):
+        if any(kind != "directory" and name.endswith(suffixes) for name, kind in names.items()):
             yield directory
         below = sorted((name for name, kind in names.items() if kind == "directory"), reverse=True)
         if below and depth >= depth_max:

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
+from emm import InputError
 from emm_engine.errors import ScopeError
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9_-])?")
 KEY_DIM_MIN = 256  # numbers in a key; a power of two, so φ pads nothing
 ROLLUP = "_rollup"  # the matrix of a project or domain beside those of its children
+RANK_STEP = 16
+RANK_MAX = 4096
+DIM_MIN, DIM_MAX = 64, 8192  # fewer numbers do not tell labels apart
 RIDGE = 1.0  # λ: labels of text are noisy and many-to-one, so the prior weighs as much as a pair
 
 
@@ -29,9 +33,19 @@ class Shape:
     rank: int
     dim: int
 
+    def __post_init__(self) -> None:
+        if self.rank % RANK_STEP or not RANK_STEP <= self.rank <= RANK_MAX:
+            expected = f"a multiple of {RANK_STEP}, at most {RANK_MAX}"
+            raise InputError("not a rank a memory can start with", expected=expected, found=self.rank)
+        if not DIM_MIN <= self.dim <= DIM_MAX:
+            raise InputError("not a dim a memory can have", expected=f"{DIM_MIN} to {DIM_MAX}", found=self.dim)
+
     @property
     def key_dim(self) -> int:
         return max(KEY_DIM_MIN, self.rank)
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}, dim {self.dim}"
 
 
 DOMAIN_DEFAULT = "general"
@@ -46,11 +60,6 @@ DOMAINS = MappingProxyType(
         "general": Shape(64, 768),
     }
 )
-
-
-def shape_of(domain: str) -> Shape:
-    """The shape a domain's memories start with; a domain without an entry starts as `general` does."""
-    return DOMAINS.get(domain, DOMAINS[DOMAIN_DEFAULT])
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -118,3 +127,35 @@ class Scope:
         """The memory directory relative to the archive; a project's or domain's own lies in `_rollup`."""
         parts = [part for part in (self.domain, self.project, self.run) if part is not None]
         return PurePosixPath("memories", self.tenant, *parts, *([] if self.is_run else [ROLLUP]))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tenant:
+    """A whole tenant, written `name:`."""
+
+    tenant: str
+
+    def __post_init__(self) -> None:
+        Scope(self.tenant)  # the same rule for its name
+
+    def __str__(self) -> str:
+        return f"{self.tenant}:"
+
+    def contains(self, other: Scope) -> bool:
+        """Whether `other` is this tenant's."""
+        return self.tenant == other.tenant
+
+
+Place = Scope | Tenant
+
+
+def parse_place(text: str) -> Place:
+    """A scope, or a tenant written as `name:`."""
+    return Tenant(text[:-1]) if text.endswith(":") else Scope.parse(text)
+
+
+def chain_of(place: Place) -> tuple[Place, ...]:
+    """The place and what is above it, nearest first: run, project, domain, tenant."""
+    if isinstance(place, Tenant):
+        return (place,)
+    return (place, *place.ancestors(), Tenant(place.tenant))

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from emm_engine import Label
-from emm_engine.matrices.labels import code, codes, facts, pair_labels, value, weight_of
+from emm_engine.documents import Marked
+from emm_engine.extraction.facts import facts
+from emm_engine.matrices.labels import code, codes, taught, value, weight_of
+from emm_engine.matrices.packed import packed, products
 from emm_engine.retrieval.associations import Candidates, decode
 
 DIM = 768
 
 
 def candidates(labels: list[Label], bases: list[float] | None = None) -> Candidates:
-    return Candidates(labels, codes(labels, DIM), bases or [0.0] * len(labels))
+    return Candidates(labels, packed(labels, DIM), [1] * len(labels), bases or [0.0] * len(labels))
 
 
 def test_a_code_is_sha256_in_counter_mode() -> None:
@@ -49,14 +52,17 @@ def test_a_value_is_the_weighted_sum_in_any_order() -> None:
 
 def test_facts_are_name_value_unit() -> None:
     text = "  * Pump pressure: 3.5 bar\nyield = 87 %, temp: -4e2 \u00b0C; version 1.2: no\nurl http://x:80/"
-    assert [fact.name for fact in facts(text)] == ["pump pressure: 3.5 bar", "yield: 87 %", "temp: -4e2 \u00b0C"]
+    assert [fact.label.name for fact in facts(text)] == ["pump pressure: 3.5 bar", "yield: 87 %", "temp: -4e2 \u00b0C"]
 
 
-def test_pair_labels_join_declared_terms_and_facts_with_their_weights() -> None:
-    found = dict(
-        pair_labels([Label("package", "tar"), Label("bug", "7")], [("locale", 0.4), ("tar", 0.3)], "rate: 5 Hz")
-    )
-    assert found == {
+def test_a_passage_teaches_what_is_declared_and_extracted_with_their_weights() -> None:
+    declared = [Marked(Label("package", "tar"), 3, 6), Marked(Label("bug", "7"))]
+    extracted = [Marked(Label("term", name)) for name in ("locale", "tar")] + facts("rate: 5 Hz", 10)
+    found = taught(declared, extracted)
+    assert found[-1].mark == Marked(Label("term", "locale")) and Marked(Label("package", "tar"), 3, 6) in [
+        each.mark for each in found
+    ]
+    assert {each.mark.label: each.weight for each in found} == {
         Label("package", "tar"): 1.0,
         Label("term", "locale"): weight_of("term"),
         Label("fact", "rate: 5 Hz"): weight_of("fact"),
@@ -86,3 +92,13 @@ def test_what_is_common_everywhere_is_no_association() -> None:
     recalled = value([(labels[0], 0.7 * weight_of("urgency")), (labels[1], 0.3)], DIM)
     assert [item.label for item in decode(recalled, candidates(labels, [0.66, 0.01]), 5)] == [labels[1]]
     assert len(decode(recalled, candidates(labels, [0.1, 0.01]), 5)) == 2
+
+
+@pytest.mark.parametrize("dim", [8, 100, 512, 768, 1024])
+def test_packed_codes_give_the_products_of_the_codes(dim: int) -> None:
+    """Red when a bit stands for another number or another sign, or the numbers beyond `dim` count."""
+    labels = [Label("tag", f"name {number}") for number in range(300)]
+    vector = np.random.default_rng(dim).standard_normal(dim).astype(np.float32)
+    expected = codes(labels, dim).astype(np.float64) @ vector
+    assert np.abs(products(packed(labels, dim), vector) - expected).max() < 1e-5
+    assert products(packed([], dim), vector).shape == (0,)

@@ -135,7 +135,7 @@ def test_killed_while_the_rank_grows_the_batch_counts_once(
     after: bool, tmp_path: Path, make_documents: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emm_engine.matrices.shelf.RIDGE", 2.0**-6)  # saturates early; the child inherits it
-    monkeypatch.setattr("emm_engine.matrices.shelf.shape_of", lambda domain: Shape(32, 768))
+    monkeypatch.setattr("emm_engine.catalog.domains.Domains.shape_of", lambda self, domain: Shape(32, 768))
     documents = make_documents(N_DOCUMENTS)
     with Archive.create(tmp_path / "direct") as direct:
         rank = direct.ingest(documents, RUN).rank

@@ -134,6 +134,14 @@ class VectorStoreContract:
         assert store.scores(NAME, query, asked).tolist() == [by_id.get(int(identity), 0.0) for identity in asked]
         assert store.scores(NAME, query, np.zeros(0, np.int64)).tolist() == []
 
+    def test_fetched_vectors_are_the_stored_ones_in_the_order_asked_for(self, open_store: Open) -> None:
+        store, rows = open_store(), unit(4)
+        put(store, np.arange(4), rows)
+        store.hold(NAME, np.array([9]), unit(1, 5), hashes(np.array([9])))
+        ids, fetched = store.fetch(NAME, np.array([3, 77, 0, 9]))
+        assert ids.tolist() == [3, 0, 9]
+        assert np.array_equal(fetched, np.stack([rows[3], rows[0], unit(1, 5)[0]]))
+
     def test_namespaces_do_not_see_each_other(self, open_store: Open) -> None:
         store, rows = open_store(), unit(30)
         for number, namespace in enumerate((NAME, "t:d/p/other", "u:d/p/r")):

@@ -13,6 +13,7 @@ import pytest
 
 from emm_fuzz import REPOSITORY
 from emm_fuzz.jsonl import read_lines
+from emm_fuzz.mutants import __main__ as command
 from emm_fuzz.mutants.__main__ import kill, table
 from emm_fuzz.mutants.copies import Copy, probed_module
 from emm_fuzz.mutants.every import MUTANTS, RECORD
@@ -47,6 +48,17 @@ def test_mutants_are_many_small_and_each_one_bug() -> None:
     assert len(BY_NAME) == len(MUTANTS) >= 100
     assert all(each.lines <= LINES_MAX and each.story.endswith(".") for each in MUTANTS)
     assert len([each for each in KILLABLE if not each.also_seen_by]) >= ALONE_MIN
+
+
+def test_help_and_a_mistyped_name_plant_nothing(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """`--help` planted every mutant; a name that no mutant has counted as none alive."""
+    monkeypatch.setattr(command, "kill", lambda mutant: pytest.fail(f"{mutant.name} was planted"))
+    for arguments, code in ((["--help"], 0), (["no-such-mutant"], 2), (["--markdwon"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            command.main(arguments)
+        assert ended.value.code == code
+    told = capsys.readouterr()
+    assert "--markdown" in told.out and "there is no mutant no-such-mutant" in told.err
 
 
 # --- the record of the tests outside --------------------------------------------------------------

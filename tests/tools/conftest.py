@@ -47,7 +47,7 @@ def command(program: str) -> click.Command:
 Run = Callable[..., Ended]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Run:
     """`run("emm", "create", path, …, stdin=b"…")` through click, in this process."""
 

@@ -14,6 +14,7 @@ import pytest
 
 from emm.state import Parameters
 from emm.storage.recovery import recover
+from emm.testing import verify_bench
 from emm.testing.growth import measure_growth
 from emm.testing.replay_rate import make_journal, measure_replay
 from emm.vfs.local import LocalDirectory
@@ -166,3 +167,20 @@ def test_corpora_become_unit_keys(tmp_path: Path) -> None:
     assert len(list(texts_below(tmp_path))) == 5
     keys = embeddings_below(tmp_path)
     assert keys.shape[0] == 4 and np.allclose(np.linalg.norm(keys, axis=1), 1, atol=1e-5)
+
+
+def test_the_bench_of_checking_tells_its_command_and_counts_one_file(tmp_path: Path, capsys) -> None:
+    """The page said `make bench-verify` whatever was measured, and "1 files". Red when it does again."""
+    base = [*["--memories", "1", "--rounds", "1", "--no-big", "--scratch"], str(tmp_path)]
+    store = tmp_path / "verify.json"
+    assert verify_bench.main([*base, "--json", str(store)]) == 0
+    command = 'make bench-verify ARGS="--memories 1 --rounds 1 --no-big"'
+    report, page = json.loads(store.read_text("utf-8")), store.with_suffix(".md").read_text("utf-8")
+    assert (
+        report["command"] == command
+        and f"`{command}` on processor" in page
+        and f"`{command}`" in capsys.readouterr().out
+    )
+    assert str(tmp_path) not in page
+    report["sections"][0]["files"] = 1
+    assert any(line.startswith("1 file, ") for line in verify_bench.page_of(report))

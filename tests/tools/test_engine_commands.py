@@ -60,7 +60,7 @@ def test_ingest_of_nothing_makes_nothing(run, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"x")
     ended = run("emm", "ingest", tmp_path / "archive", tmp_path / "pictures")
-    assert ended.code == 2 and "holds no text or Markdown file" in ended.sentence()
+    assert ended.code == 2 and "holds nothing that can be read" in ended.sentence()
     assert not (tmp_path / "archive").exists()
 
 
@@ -71,7 +71,7 @@ def test_ingest_tells_copies_from_new_documents(run, notes: Path, tmp_path: Path
     assert "12 documents (1 entry was a copy of one already there)" in first
     again = run("emm", "ingest", tmp_path / "archive", notes).out
     assert "0 documents (13 entries were copies of ones already there)" in again
-    assert "rate        0 new documents/s, " in again
+    assert "rate        0 new passages/s, " in again
 
 
 def test_ask_of_an_unknown_run_lists_the_runs(run, archive: Path) -> None:
@@ -122,10 +122,33 @@ def test_as_of_leaves_out_what_came_later(run, archive: Path) -> None:
     assert run("emm", "ask", archive, "valve leak", "--as-of", "soon").code == 2
 
 
+def test_filters_and_ablations_of_ask(run, archive: Path) -> None:
+    """Red when an option of `ask` does not reach the engine, or a mistyped one is taken for something else."""
+    late = run("emm", "ask", archive, "valve leak", "--since", "2023-05", "-k", "50").out
+    assert "2023-05-11" in late and "2023-03-11" not in late
+    early = run("emm", "ask", archive, "valve leak", "--until", "2023-03", "-k", "50").out
+    assert "2023-03-11" in early and "2023-05-11" not in early
+    tagged = run("emm", "ask", archive, "valve leak", "--label", "tag:detector", "-k", "50").out
+    assert "of the detector" in tagged and "of the reactor" not in tagged
+    assert "no associations for a filtered question" in tagged
+    named = json.loads(run("emm", "ask", archive, "leak", "--source", "*reactor*", "-k", "50", "--json").out)
+    assert named["citations"] and all("reactor" in citation["source"] for citation in named["citations"])
+    assert named["filters"]["source"] == "*reactor*" and named["recalls"] == ["lexical", "vector", "matrix"]
+    words = json.loads(run("emm", "ask", archive, "leak", "--without", "vector", "--without", "matrix", "--json").out)
+    assert words["recalls"] == ["lexical"] and not words["associations"]
+    for wrong in (["--label", "detector"], ["--since", "May"], ["--without", "words"], ["--source", ""]):
+        assert run("emm", "ask", archive, "leak", *wrong).code == 2
+    every = [part for recall in ("lexical", "vector", "matrix") for part in ("--without", recall)]
+    assert run("emm", "ask", archive, "leak", *every).code == 2
+
+
 def test_tree_lists_runs(run, archive: Path) -> None:
     rows = [json.loads(line) for line in run("emm", "tree", archive, "--json").out.splitlines()]
-    assert [(row["scope"], row["documents"], row["pending"]) for row in rows] == [("local:chemistry/hall/2023", 12, 0)]
-    assert "local:chemistry/hall/2023" in run("emm", "tree", archive).out
+    assert [row["level"] for row in rows] == ["tenant", "domain", "project", "run"]
+    assert {(row["documents"], row["pending"]) for row in rows} == {(12, 0)}
+    assert rows[-1]["scope"] == "local:chemistry/hall/2023"
+    shown = [line.split()[0] for line in run("emm", "tree", archive).out.splitlines()[1:]]
+    assert shown == ["local:", "chemistry", "hall", "2023"]
 
 
 def test_hostile_text_does_not_reach_the_terminal_raw(run, tmp_path: Path) -> None:

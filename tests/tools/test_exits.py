@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import click
 import pytest
 
 import emm
+import emm.errors
 from emm_tools.exits import Exit, OneSentence, OneSentenceGroup
 
 ROOT = Path(__file__).parent.parent.parent
@@ -236,3 +238,19 @@ def test_a_missing_extra_is_told_when_it_is_needed() -> None:
     """Red when an import inside a command ends as an internal error."""
     found, text = ends(ModuleNotFoundError("No module named 'sklearn'"))
     assert found == 1 and "pip install emm-format[demo]" in text and text.count("\n") == 1
+
+
+def test_the_page_of_exit_codes_names_errors_as_a_program_finds_them() -> None:
+    """Red when the page names an error that `emm` has not, or gives it another code, or leaves one out."""
+    named: dict[str, int] = {}
+    for row in re.findall(
+        r"^\| (\d+) \|.*\|(.*)\|$", (ROOT / "docs" / "exit-codes.md").read_text("utf-8"), re.MULTILINE
+    ):
+        named |= {name: int(row[0]) for name in re.findall(r"`([A-Za-z.]+Error)`", row[1])}
+    del named["OSError"]
+    for name, code in named.items():
+        module, _, plain = name.rpartition(".")
+        assert module in ("", "emm.errors") and (module or plain in emm.__all__), name
+        assert getattr(emm.errors, plain).exit_code == code, name
+    public = {each for each in emm.__all__ if each.endswith("Error")} - {"EmmError"}
+    assert public <= named.keys()

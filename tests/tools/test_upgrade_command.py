@@ -13,6 +13,7 @@ import pytest
 import emm
 from emm.testing.keys import text_like_keys, unit_values
 from emm_tools.bench_pages import marks
+from emm_tools.pictures import gather
 from spec.vectors.cell import Mlstm, patched
 
 DIM, N = 20, 8
@@ -131,6 +132,66 @@ def test_other_commands_take_v3_files(run, cell: Path, pairs, npy: Callable[...,
     assert run("emm-verify", f"{cell}.v4", "--level", "numeric").code == 0
     shown = run("emm-inspect", cell)
     assert shown.code == 0 and "C, 20 × 20" in shown.out and shown.out.count("\n") <= 10 and "None" not in shown.out
+
+
+@pytest.mark.parametrize("command", ["write", "unlearn", "forget"])
+def test_a_memory_is_published_beside_the_file_only_for_something_to_do(
+    run, cell: Path, npy: Callable[..., Path], command: str
+) -> None:
+    """Red when a command that is given nothing, or what cannot fit, leaves a v4 memory beside the v3 file."""
+    before = cell.read_bytes()
+    values = [] if command == "forget" else ["--values", npy("values", np.ones((1, DIM), np.float32))]
+    for given, code in ((b"", 0), (b"\n\n", 0), (b'{"key": [1]}\n', 2), (b"not JSON\n", 2)):
+        ended = run("emm", command, cell, stdin=given)
+        assert (ended.code, ended.out) == (code, "") and os.listdir(cell.parent).count("cell.v3.v4") == 0
+    assert run("emm", command, cell, "--keys", npy("narrow", np.ones((1, 5), np.float32)), *values).code == 2
+    assert not Path(f"{cell}.v4").exists() and cell.read_bytes() == before
+
+
+def test_lines_after_the_first_batch_are_written_too(run, cell: Path) -> None:
+    """Red when the look at what there is to do swallows a batch, or counts it twice."""
+    line = json.dumps({"key": [1.0] * DIM}).encode() + b"\n"
+    ended = run("emm", "forget", cell, "--batch", 2, stdin=5 * line)
+    assert [json.loads(each)["pairs"] for each in ended.out.splitlines()] == [2, 2, 1] and Path(f"{cell}.v4").is_dir()
+
+
+def test_quiet_says_nothing_of_a_whole_v3_file(run, cell: Path) -> None:
+    """Red when a nightly check mails that a file is whole."""
+    assert run("emm-verify", "-q", cell.parent).out == ""
+    assert run("emm-verify", "-q", cell, "--against", cell).out == ""
+    cell.write_bytes(cell.read_bytes() + b"x")
+    assert "v3-damaged" in run("emm-verify", "-q", cell.parent).out
+
+
+def test_what_was_checked_of_v3_files_is_counted_by_name(run, cell: Path, tmp_path: Path) -> None:
+    """Red when a summary or an overview says that nothing was checked."""
+    one = run("emm-verify", cell)
+    assert one.out.startswith(f"clean: {cell} (1 v3 file, 1.7 KiB read)")
+    (tmp_path / "copy.v3").write_bytes(cell.read_bytes())
+    many = run("emm-verify", tmp_path)
+    assert "checked   2 v3 files\n" in many.out and "nothing" not in many.out
+    assert json.loads(run("emm-verify", tmp_path, "--json").out)["coverage"]["v3_files"] == 2
+    assert "checked     1 v3 file, 1.7 KiB read: clean" in run("emm-inspect", cell).out
+    page = tmp_path / "page.html"
+    assert run("emm-inspect", cell, "--html", page).code == 0 and "1 v3 file checked" in page.read_text("utf-8")
+
+
+def test_pictures_of_a_v3_file_say_what_it_has_not(run, cell: Path, tmp_path: Path) -> None:
+    """matplotlib warned of a legend without artists, and the page spoke of commit None. Red when either is back, or M
+    of a v3 file is not drawn."""
+    page, picture = tmp_path / "page.html", tmp_path / "sheet.svg"
+    ended = run("emm-inspect", cell, "--html", page, "--picture", picture)
+    assert (ended.code, ended.err) == (0, "")
+    assert "None" not in page.read_text("utf-8") and picture.stat().st_size > 1000
+    sources = gather(str(cell), emm.inspect(cell, state=True))
+    assert sources.spectrum is not None and sources.heat is not None and sources.heat.n_rows == DIM
+
+
+@pytest.mark.parametrize("view", ["journal", "generations", "header", "blocks", "spectrum"])
+def test_a_view_that_a_v3_file_has_not_is_refused(run, cell: Path, view: str) -> None:
+    """Red when `journal` or `generations` of a v3 file shows an empty list, as if the file had one."""
+    ended = run("emm-inspect", cell, view)
+    assert (ended.code, ended.out) == (5, "") and "no view but the overview" in ended.sentence()
 
 
 def test_the_bench_prints_what_it_measures(run, tmp_path: Path) -> None:

@@ -220,3 +220,68 @@ def test_a_run_that_is_killed_has_remembered_what_it_finished(archive, ledger):
         rows = database.execute("SELECT place, exit_code, lsn FROM places").fetchall()
     assert rows == [(ledger_module.key_of(str(archive / "a")), 0, 5)]
     targets.close()
+
+
+def hurt(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "the table's page":
+        data[4096 + 3 : 4096 + 9] = b"\xff" * 6
+    elif how == "cut":
+        del data[5000:]
+    elif how == "the name of its table":
+        data[data.index(b"tableplacesplaces") + 5] ^= 0x20
+    elif how == "a number that is a text":
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE places SET lsn = 'five'")
+        return
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["the table's page", "cut", "the name of its table", "a number that is a text"])
+def test_a_damaged_ledger_is_refused_in_one_sentence_and_left_as_it_is(archive, ledger, how):
+    """Red when a damaged ledger ends in a traceback, or one is begun anew in silence: it would have seen nothing."""
+    run(archive, ledger=ledger)
+    hurt(ledger, how)
+    before = ledger.read_bytes()
+    with pytest.raises(StorageError, match=r"the ledger is damaged \(.+\); move it away") as refused:
+        run(archive, ledger=ledger)
+    assert "\n" not in str(refused.value) and refused.value.exit_code == 6 and ledger.read_bytes() == before
+
+
+def test_any_age_and_any_time_are_taken(archive, ledger):
+    """Red when a number too large for a clock ends in an OverflowError, or NaN passes for an age."""
+    run(archive, ledger=ledger)
+    for age in (1e300, float("inf")):
+        targets, totals = run(archive, ledger=ledger, max_age_s=age, max_duration_s=age)
+        assert targets == [] and totals.recent == 3
+    for asked in ({"max_age_s": float("nan")}, {"max_duration_s": -1.0}):
+        with pytest.raises(InputError):
+            run(archive, ledger=ledger, **asked)
+
+
+def test_directories_of_loose_files_are_remembered_once_all_of_them_are_through(tmp_path, small, ledger):
+    """Red when v3 files and copies are read again at every run, or one clean file makes its damaged neighbour young."""
+    put(tmp_path / "old", {f"{name}.emm": small["0000000000000003.emm"] for name in "ab"})
+    assert len(run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[0]) == 2
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].recent == 1
+    (tmp_path / "old" / "a.emm").write_bytes(flipped(small["0000000000000003.emm"], 5000, 5005))
+    for _ in range(2):  # a first, b after it
+        targets, totals = run(tmp_path / "old", ledger=ledger, max_age_s=0)
+        assert len(targets) == 2 and totals.exit_code == 4
+    assert len(run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[0]) == 2
+    (tmp_path / "old" / "a.emm").write_bytes(small["0000000000000003.emm"])
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].exit_code == 0
+    assert run(tmp_path / "old", ledger=ledger, max_age_s=YEAR_S)[1].recent == 1
+
+
+def test_a_memory_that_is_gone_is_missed_though_a_file_is_left(archive, ledger, small):
+    """Red when a loose copy in its directory stands for the memory."""
+    run(archive, ledger=ledger)
+    for name in small:
+        (archive / "b" / name).unlink()
+    (archive / "b" / "copy.emm").write_bytes(small["0000000000000003.emm"])
+    for _ in range(2):
+        targets, totals = run(archive, ledger=ledger)
+        assert codes(targets) == ["memory-gone"] and totals.exit_code == 10
+    run(archive, ledger=ledger, accept=True)
+    assert run(archive, ledger=ledger)[1].exit_code == 0

@@ -8,9 +8,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import emm
+from emm.errors import StorageError
+from emm.vfs.local import LocalDirectory
+from spec.vectors.cell import Mlstm
 from tests.verify.test_ledger import codes, grow
 from tests.verify.test_report import put
 from tests.verify.test_scrub import flipped, run
@@ -112,3 +116,55 @@ def test_a_replica_that_was_pruned_is_no_damage(twins):
         memory.prune(keep=1, journal=True)
     found, code, _ = compared(own, replica)
     assert found[0] in ("replica-equal", "replica-behind") and code == 0
+
+
+# --- loose files ------------------------------------------------------------------------------------
+
+
+def cell(path: Path, number: float) -> None:
+    made = Mlstm(8)
+    made.write(np.ones(8, np.float32), np.full(8, number, np.float32))
+    path.write_bytes(made.bytes())
+
+
+def test_loose_files_of_a_tree_are_compared_with_those_of_their_names(tmp_path, small):
+    """Red when only memories are compared: a v3 file or a copy that differs, or has no replica, is passed over."""
+    for root in ("own", "replica"):
+        put(tmp_path / root / "m", small | {"copy.emm": small[NEWEST]})
+        put(tmp_path / root / "cells", {})
+        for name in ("a.v3", "b.v3"):
+            cell(tmp_path / root / "cells" / name, 1)
+    assert compared(tmp_path / "own", tmp_path / "replica")[:2] == (["replica-equal"], 0)
+    cell(tmp_path / "replica" / "cells" / "b.v3", 2)
+    (tmp_path / "replica" / "m" / "copy.emm").write_bytes(small["0000000000000002.emm"])
+    cell(tmp_path / "own" / "cells" / "c.v3", 1)
+    found, code, targets = compared(tmp_path / "own", tmp_path / "replica")
+    assert found == ["replica-differs", "replica-missing", "replica-equal", "replica-differs"] and code == 6
+    told = {Path(each.url).name: each for each in targets if not each.kind.startswith("replica")}
+    assert "cells/b.v3" in told["b.v3"].findings[-1].message and told["a.v3"].findings[1:] == ()
+    assert told["c.v3"].findings[-1].expected == f"{tmp_path}/replica/cells/c.v3"
+    assert [each.kind for each in targets].count("replica v3") == 2
+
+
+def test_a_memory_is_never_compared_with_a_loose_file(twins, small):
+    """Red when a copy of a snapshot stands for a replica whose memory is gone."""
+    own, replica = twins
+    for name in small:
+        (replica / name).unlink()
+    (replica / "copy.emm").write_bytes(small[NEWEST])
+    assert compared(own, replica)[:2] == (["replica-missing"], 10)
+
+
+def test_a_replica_that_cannot_be_read_is_not_called_missing(twins, monkeypatch):
+    """Red when a refused or failing medium counts as no replica at all."""
+    own, replica = twins
+
+    def refused(self):
+        if self.path == str(replica):
+            raise StorageError("cannot list the directory: Permission denied", file=self.url)
+        return listed(self)
+
+    listed = LocalDirectory.list
+    monkeypatch.setattr(LocalDirectory, "list", refused)
+    found, code, targets = compared(own, replica)
+    assert (found, code) == (["replica-unknown"], 6) and "Permission denied" in targets[0].findings[-1].message

@@ -51,10 +51,26 @@ def test_a_size_becomes_a_share_of_the_whole():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0%", "101%", "0/3", "4/3", "3/0", "-5%", "5 percent", "0", "1.5/3", "5X", "nan%"]
+    "text",
+    [
+        "",
+        "0%",
+        "101%",
+        "0/3",
+        "4/3",
+        "3/0",
+        "-5%",
+        "5 percent",
+        "0",
+        "1.5/3",
+        "5X",
+        "nan%",
+        f"{'9' * 400}G",
+        "1/" + "9" * 5000,
+    ],
 )
 def test_anything_else_is_refused(text):
-    """Red when a typing error reads less than a person believes."""
+    """Red when a typing error reads less than a person believes, or a number of any length is turned into one."""
     with pytest.raises(InputError):
         parse_sample(text)
 

@@ -225,6 +225,9 @@ def test_a_sha256_is_of_one_file(tmp_path, small):
     for digest, code in ((right, 0), (right.upper(), 0), (right[::-1], 4)):
         targets, totals = run(tmp_path / name, sha256=digest)
         assert totals.exit_code == code and [f.code for f in targets[0].findings] == ["sha256-differs"][: code // 4]
+    shutil.copy(tmp_path / name, tmp_path / "replica.emm")
+    targets, totals = run(tmp_path / name, sha256=right[::-1], against=str(tmp_path / "replica.emm"))
+    assert [[f.code for f in each.findings] for each in targets] == [["sha256-differs"], []] and totals.exit_code == 4
     for urls in ((tmp_path,), (tmp_path / name, tmp_path / name)):
         with pytest.raises(InputError):
             run(*urls, sha256=right)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emm_tools.exits import InputProblem
+from emm_tools.whole_file import whole_file
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -23,4 +24,5 @@ def replace_block(page: Path, name: str, text: str) -> None:
     if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
         raise InputProblem(f"{page} has no place for these figures; it needs the lines {begin} and {end}.")
     before, after = old[: old.index(begin)], old[old.index(end) :]
-    page.write_text(f"{before}{begin}\n\n```text\n{text}\n```\n\n{after}", encoding="utf-8")
+    with whole_file(page) as file:
+        file.write(f"{before}{begin}\n\n```text\n{text}\n```\n\n{after}".encode())

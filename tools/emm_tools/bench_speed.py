@@ -119,9 +119,9 @@ def replay(
 ) -> None:
     """How fast recovery replays a journal (rule 2), beside the kernel on the same pairs in memory.
 
-    Kernel and recovery take turns. "CPU" is the same ratio of processor time, which other programs on the machine
-    disturb less; then µs of it for a pair in the kernel, in reading and checking alone, in all of recovery. Memory is
-    what recovery adds to a fresh process at its peak.
+    Kernel (on all threads, then on one) and recovery take turns. "CPU" is the same ratio of processor time, which other
+    programs on the machine disturb less; then µs of it for a pair in the kernel, in reading and checking alone, in all
+    of recovery. Memory is what recovery adds to a fresh process at its peak.
     """
     machine = this_machine()
     rows = [measure_replay(dim, key_dim, rank, pairs, size, rounds=rounds, folder=folder) for size in sizes]
@@ -129,9 +129,11 @@ def replay(
         "pairs a commit",
         "journal",
         "kernel, pairs/s",
+        "one thread",
         "replay, pairs/s",
         "ratio",
         "of all rounds",
+        "÷ one thread",
         "CPU",
         "µs: kernel",
         "reading",
@@ -151,9 +153,11 @@ def replay(
                     row.commit_pairs,
                     f"{row.journal_mib:.0f} MiB",
                     f"{row.kernel_rate:,.0f}",
+                    f"{row.single_rate:,.0f}",
                     f"{row.replay_rate:,.0f}",
                     f"{row.ratio:.2f}",
                     f"{row.ratio_min:.2f}–{row.ratio_max:.2f}",
+                    f"{row.single_ratio:.2f}",
                     f"{row.cpu_ratio:.2f}",
                     f"{row.kernel_us:.1f}",
                     f"{row.reading_us:.1f}",

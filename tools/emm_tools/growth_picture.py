@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from emm.testing.growth import DIM_FIXED, RANK_FIXED, GrowthRow
+from emm_tools.whole_file import whole_file
 
 COLOURS = {"gated-delta": "#3b7dd8", "preconditioned": "#f0a63a"}
 INK = "#22303c"
@@ -44,4 +45,8 @@ def draw_growth(rows: Sequence[GrowthRow], title: str, path: Path) -> None:
     left.set_ylabel("µs per write (median and quartiles)", color=INK, fontsize=9)
     left.legend(frameon=False, fontsize=8)
     figure.suptitle(title, color=INK, fontsize=10)
-    figure.savefig(path, metadata={"Software": "emm bench growth"} if path.suffix == ".png" else {"Date": None})
+    kind = path.suffix.lower().lstrip(".")
+    with whole_file(path) as file:
+        figure.savefig(
+            file, format=kind, metadata={"Software": "emm bench growth"} if kind == "png" else {"Date": None}
+        )

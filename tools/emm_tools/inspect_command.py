@@ -19,6 +19,7 @@ from emm_tools import inspect_views
 from emm_tools.exits import MissingExtra, OneSentence, examples, printable
 from emm_tools.inspect_text import describe
 from emm_tools.version import version
+from emm_tools.whole_file import whole_file
 
 VIEWS = ("header", "blocks", "journal", "generations", "spectrum", "rows", "diff")
 PICTURED = ("blocks", "journal", "generations", "spectrum", "rows")
@@ -161,6 +162,9 @@ def _look(
         found = inspection.diff(path, detail or "")
         wrong = found.before.problem or found.after.problem
         return found, inspect_views.diff_lines(found, everything=everything), wrong
+    if view in ("generations", "journal"):
+        with inspection.opened(path):
+            pass  # a v3 file is refused: it has neither
     if view == "generations":
         overview = emm.inspect(path, history=pictured)
         return overview, inspect_views.generations_lines(overview), None
@@ -184,4 +188,6 @@ def _write_page(path: str, found: emm.Inspection, html: Path) -> None:
         from emm_tools.inspect_page import page
     except ImportError as error:
         raise MissingExtra("pictures", error) from error
-    html.write_text(page(path, found), encoding="utf-8")
+    text = page(path, found)
+    with whole_file(html) as file:
+        file.write(text.encode("utf-8"))

@@ -18,7 +18,7 @@ from importlib import resources
 import emm
 from emm.inspection import Health
 from emm_tools.exits import counted, printable
-from emm_tools.inspect_text import healthy, number, shortened, size, when
+from emm_tools.inspect_text import healthy, looked_at, number, shortened, size, when
 from emm_tools.pictures import PANELS, Sources, gather, svgs
 from emm_tools.version import version
 
@@ -99,19 +99,24 @@ def _body(name: str, found: emm.Inspection, sources: Sources) -> Iterator[str]:
 
 
 def _facts(found: emm.Inspection) -> str:
-    facts: list[tuple[str, object]] = [("uuid", found.uuid or "-"), ("last commit", found.lsn)]
+    facts: list[tuple[str, object]] = []
+    if found.kind != "v3 file":
+        facts += [("uuid", found.uuid or "-"), ("last commit", "-" if found.lsn is None else found.lsn)]
     if found.generation is not None:
         facts.append(("newest generation", found.generation))
     shape, state = found.shape, found.state
     if shape is not None:
-        facts.append(("M", f"{shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers"))
-        facts.append(
-            ("rule", f"{shape.rule}, λ = {shape.ridge:g}; {shape.projection} projection, seed {shape.seed:#x}")
-        )
+        name = "C and a normaliser" if found.kind == "v3 file" else "M"
+        facts.append((name, f"{shape.dim} × {shape.rank} float32, keys of {shape.key_dim} numbers"))
+        rule = f"{shape.rule}, λ = {shape.ridge:g}; {shape.projection} projection, seed {shape.seed:#x}"
+        if found.kind != "v3 file":
+            facts.append(("rule", rule))
+            facts.append(("expands at", f"{shape.expand_at:g}" if shape.expand_at else "never"))
         facts.append(("flags", ", ".join(shape.flags) or "none"))
-        facts.append(("expands at", f"{shape.expand_at:g}" if shape.expand_at else "never"))
     if state is not None:
-        facts.append(("pairs", f"{state.write_count}, {counted(state.replayed, 'commit')} replayed from the journal"))
+        replayed = f"{counted(state.replayed, 'commit')} replayed from the journal"
+        pairs = "not in a v3 file" if found.kind == "v3 file" else f"{state.write_count}, {replayed}"
+        facts.append(("pairs", pairs))
         facts.append(("saturation", number(state.saturation, ".3f")))
         rank = f"{state.effective_rank:.1f} of {state.rank}" if state.effective_rank is not None else "-"
         facts.append(("effective rank", rank))
@@ -126,15 +131,8 @@ def _facts(found: emm.Inspection) -> str:
 
 
 def _findings(health: Health) -> Iterator[str]:
-    counts = [
-        (health.n_snapshots, "snapshot"),
-        (health.n_blocks, "block"),
-        (health.n_segments, "segment"),
-        (health.n_commits, "commit"),
-    ]
-    looked_at = ", ".join(counted(count, what) for count, what in counts if count) or "nothing"
     yield '<h2 id="health">Health</h2>'
-    yield f"<p>{_text(looked_at)} checked, {_text(size(health.bytes_read))} read: {_text(health.verdict)}.</p>"
+    yield f"<p>{_text(looked_at(health))} checked, {_text(size(health.bytes_read))} read: {_text(health.verdict)}.</p>"
     if health.findings:
         yield "<ul>"
         for finding in health.findings[:FINDINGS_SHOWN]:

@@ -116,16 +116,21 @@ def _overview(found: emm.Inspection) -> Iterator[str]:
         yield f"  metadata    {shortened(json.dumps(found.metadata, ensure_ascii=False), METADATA_SHOWN)}"
 
 
-def health_line(health: Health) -> str:
-    """What was checked, and the first finding with the number of the others."""
+def looked_at(health: Health) -> str:
+    """What was checked, in numbers."""
     counts = [
         (health.n_snapshots, "snapshot"),
         (health.n_blocks, "block"),
         (health.n_segments, "segment"),
         (health.n_commits, "commit"),
+        (health.n_v3_files, "v3 file"),
     ]
-    looked_at = ", ".join(counted(count, what) for count, what in counts if count) or "nothing"
-    line = f"{looked_at}, {size(health.bytes_read)} read: {health.verdict}"
+    return ", ".join(counted(count, what) for count, what in counts if count) or "nothing"
+
+
+def health_line(health: Health) -> str:
+    """What was checked, and the first finding with the number of the others."""
+    line = f"{looked_at(health)}, {size(health.bytes_read)} read: {health.verdict}"
     if not health.findings:
         return line
     more = len(health.findings) - 1
@@ -171,7 +176,8 @@ def _spectrum(found: emm.Inspection) -> str:
     state = found.state
     assert state is not None
     if state.effective_rank is None:
-        return f"{shortened(state.spectrum_problem or 'not computed', FINDING_SHOWN)} here (more: the view spectrum)"
+        more = "" if found.kind == "v3 file" else " (more: the view spectrum)"
+        return f"{shortened(state.spectrum_problem or 'not computed', FINDING_SHOWN)} here{more}"
     top = state.spectrum[0] if state.spectrum else 0.0
     share = f" ({state.utilisation:.0%} utilised)" if state.utilisation is not None else ""
     return f"largest singular value {top:.4g}, effective rank {state.effective_rank:.1f} of {state.rank}{share}"

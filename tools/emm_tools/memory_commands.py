@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ import numpy as np
 import emm
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.pairs_input import GATES, Batch, from_files, from_lines, json_number
+from emm_tools.whole_file import whole_file
 
 BATCH_PAIRS = 1024
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,6 +57,31 @@ def batches(
             click.echo("reading JSON lines from the terminal; end with Ctrl-D", err=True)
         dim = memory.dim if pairs else None
         yield from from_lines(sys.stdin.buffer, key_dim=memory.key_dim, dim=dim, batch=batch, gates=gates)
+
+
+@contextmanager
+def to_change(
+    path: str, given: Callable[[emm.Memory], Iterator[Batch]]
+) -> Iterator[tuple[emm.Memory, Iterator[Batch]]]:
+    """The memory at `path`, open for append, and what is to be done with it.
+
+    Beside a v3 file a memory is published when it is opened so: only once there is something to do, and it fits.
+    """
+    if not Path(path).is_file():
+        with opened(path, "a") as memory:
+            yield memory, given(memory)
+        return
+    with emm.open(path, verify="lazy") as cell:
+        source = given(cell)
+        first = [item for item in islice(source, 1) if len(item.keys)]
+        if not first:
+            yield cell, source
+            return
+        for name, rows, width in (("keys", first[0].keys, cell.key_dim), ("values", first[0].values, cell.dim)):
+            if rows is not None and rows.shape[1] != width:
+                raise emm.InputError(f"{name} has the wrong shape", expected=f"(n, {width})", found=rows.shape)
+    with opened(path, "a") as memory:
+        yield memory, chain(first, source)
 
 
 def acknowledge(source: Iterator[Batch], act: Callable[[Batch], int]) -> None:
@@ -147,14 +175,18 @@ def write(path: str, keys: Path | None, values: Path | None, write_gate: float, 
     JSON lines on stdin: {"key": […], "value": […]} and optionally "write_gate", "decay_gate". Prints one JSON line
     for each commit, after it is durable.
     """
-    with opened(path, "a") as memory:
+
+    def given(memory: emm.Memory) -> Iterator[Batch]:
+        return batches(memory, keys, values, batch, pairs=True, gates=GATES)
+
+    with to_change(path, given) as (memory, source):
 
         def act(item: Batch) -> int:
             assert item.values is not None
             decay, weight = item.gates.get("decay_gate", decay_gate), item.gates.get("write_gate", write_gate)
             return memory.write(item.keys, item.values, decay_gate=decay, write_gate=weight)
 
-        acknowledge(batches(memory, keys, values, batch, pairs=True, gates=GATES), act)
+        acknowledge(source, act)
 
 
 @click.command(
@@ -182,7 +214,7 @@ def recall(path: str, keys: Path | None, output: Path | None) -> None:
                 click.echo(json.dumps({"value": [json_number(number) for number in row]}))
         if output is not None:
             shape = (0, memory.dim)
-            with output.open("wb") as file:
+            with whole_file(output) as file:
                 np.save(file, np.concatenate(kept) if kept else np.zeros(shape, np.float32))
 
 
@@ -204,14 +236,18 @@ def unlearn(path: str, keys: Path | None, values: Path | None, write_gate: float
 
     Needs the pairs exactly as they were written. Input as for `emm write`.
     """
-    with opened(path, "a") as memory:
+
+    def given(memory: emm.Memory) -> Iterator[Batch]:
+        return batches(memory, keys, values, batch, pairs=True, gates=("write_gate",))
+
+    with to_change(path, given) as (memory, source):
 
         def act(item: Batch) -> int:
             assert item.values is not None
             gate = item.gates.get("write_gate", write_gate)
             return memory.unlearn(item.keys, item.values, write_gate=gate, rank=rank)
 
-        acknowledge(batches(memory, keys, values, batch, pairs=True, gates=("write_gate",)), act)
+        acknowledge(source, act)
 
 
 @click.command(
@@ -229,6 +265,5 @@ def forget(path: str, keys: Path | None, batch: int) -> None:
 
     All keys of a commit are forgotten jointly. The pairs stay in journal and older generations until pruned.
     """
-    with opened(path, "a") as memory:
-        source = batches(memory, keys, None, batch, pairs=False)
+    with to_change(path, lambda memory: batches(memory, keys, None, batch, pairs=False)) as (memory, source):
         acknowledge(source, lambda item: memory.forget(item.keys))

@@ -11,31 +11,65 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from emm.repair import Plan, Result, execute, plan
 from emm_tools.exits import counted, printable
 from emm_tools.inspect_text import size
+from emm_tools.verify_options import not_empty
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _NEEDS_REPAIR = ("out", "dry_run", "allow_loss", "from_report")
-_NEEDS_CHECK = ("sample", "seed", "max_age", "max_duration", "ledger", "accept", "expect_sha256", "paranoid")
+_NEEDS_CHECK = (
+    "sample",
+    "seed",
+    "max_age",
+    "max_duration",
+    "ledger",
+    "accept",
+    "expect_sha256",
+    "paranoid",
+    "jobs",
+    "strict",
+    "quiet",
+    "summary",
+)
 
 
 def repair_options(command: Command) -> Command:
     """Add the options of `--repair` to a command."""
     options = (
         click.option("--repair", is_flag=True, help="Repair one memory into a new directory; see docs/repair.md."),
-        click.option("--out", metavar="PATH", help="Where the repaired memory goes; must not exist, or be empty."),
         click.option(
-            "--against", metavar="PATH", help="A replica: to compare with, or with --repair to take parts from."
+            "--out",
+            callback=not_empty,
+            metavar="PATH",
+            help="Where the repaired memory goes; must not exist, or be empty.",
+        ),
+        click.option(
+            "--against",
+            callback=not_empty,
+            metavar="PATH",
+            help="A replica: to compare with, or with --repair to take parts from.",
         ),
         click.option("--dry-run", is_flag=True, help="Only show the plan."),
         click.option("--allow-loss", is_flag=True, help="Repair even where something is lost; the plan says what."),
-        click.option("--from-report", metavar="FILE", help="What emm-verify --json found, instead of another scan."),
+        click.option(
+            "--from-report",
+            callback=not_empty,
+            metavar="FILE",
+            help="What emm-verify --json found, instead of another scan.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def was_given(name: str) -> bool:
+    """True when a person wrote the option, with whatever value."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source is not ParameterSource.DEFAULT
 
 
 def run_repair(
@@ -53,7 +87,7 @@ def run_repair(
         if asked:
             raise click.UsageError(f"--{asked[0].replace('_', '-')} goes with --repair.")
         return None
-    unfit = [name for name in _NEEDS_CHECK if given[name]]
+    unfit = [name for name in _NEEDS_CHECK if was_given(name)]
     if unfit:
         raise click.UsageError(f"--{unfit[0].replace('_', '-')} does not go with --repair.")
     if len(paths) != 1:

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from emm.verify import Finding, Scrub, Target, bytes_below
+from emm.verify import Finding, Scrub, Severity, Target, bytes_below
 from emm_tools.exits import OneSentence, examples
 from emm_tools.repair_command import repair_options, run_repair
 from emm_tools.verify_options import request_of, scrub_options
@@ -30,7 +30,7 @@ LEVELS = ("header", "table", "blocks", "replay", "numeric")
 def _print_text(scrub: Scrub, targets: Iterator[Target], bar: ProgressBar, quiet: bool, summary: bool | None) -> None:
     begun, start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"), time.monotonic()
     for target in targets:
-        if target.findings or not quiet:
+        if not quiet or any(each.severity is not Severity.NOTICE for each in target.findings):
             bar.clear()
             for line in target_lines(target):
                 click.echo(line)
@@ -118,7 +118,7 @@ def _print_jsonl(scrub: Scrub, targets: Iterator[Target], bar: ProgressBar) -> N
 @click.option("--strict", is_flag=True, help="Exit 7 for an unsealed tail or incomplete coverage.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="JSON lines: findings as they are met, targets, a summary.")
-@click.option("-q", "--quiet", is_flag=True, help="Only targets with findings.")
+@click.option("-q", "--quiet", is_flag=True, help="Only targets with findings that are more than a notice.")
 @click.option(
     "--summary/--no-summary",
     default=None,
@@ -137,7 +137,9 @@ def verify_command(
     summary: bool | None,
     **given: Any,
 ) -> int:
-    """Check memory directories, single .emm or .wal files, trees of memories, and what patterns and URLs lead to.
+    """Check memory directories, single .emm, .wal or v3 files, trees of them, and what patterns and URLs lead to.
+
+    In a tree, v3 files are those whose names end in .v3.
 
     \b
     Exit code: 0 clean, 3 damaged but fully repairable, 4 damaged with loss,

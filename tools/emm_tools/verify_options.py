@@ -32,12 +32,22 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return float(match[1]) * _UNITS[match[2]]
 
 
+def not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An option's value; an empty one, as of a variable that a script did not set, would have no effect."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; leave the option out, or name something.")
+    return value
+
+
 def scrub_options(command: Command) -> Command:
     """Add the options of checking whole archives to a command."""
     options = (
         click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=1, show_default=True, help="Processes."),
         click.option(
-            "--sample", metavar="5%|N/T|SIZE", help="Read a share, the n-th of t parts or so many bytes of the blocks."
+            "--sample",
+            callback=not_empty,
+            metavar="5%|N/T|SIZE",
+            help="Read a share, the n-th of t parts or so many bytes of the blocks.",
         ),
         click.option(
             "--seed", type=click.IntRange(0, 2**32 - 1), help="Of the sample; chosen and printed if not given."
@@ -46,6 +56,7 @@ def scrub_options(command: Command) -> Command:
         click.option("--max-duration", callback=_seconds, metavar="15m", help="Begin nothing new after this time."),
         click.option(
             "--ledger",
+            callback=not_empty,
             metavar="FILE",
             help="What earlier checks saw. Used with --max-age and --max-duration, or when given; default: "
             "$XDG_STATE_HOME/emm/verify-ledger.sqlite.",
@@ -53,7 +64,9 @@ def scrub_options(command: Command) -> Command:
         click.option(
             "--accept", is_flag=True, help="Let the ledger remember what is there now, whatever it saw before."
         ),
-        click.option("--expect-sha256", metavar="HEX", help="The SHA-256 that the one file must have."),
+        click.option(
+            "--expect-sha256", callback=not_empty, metavar="HEX", help="The SHA-256 that the one file must have."
+        ),
         click.option(
             "--paranoid", is_flag=True, help="Numeric, a second CRC-32 by other code, and everything read twice."
         ),

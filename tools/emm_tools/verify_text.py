@@ -29,6 +29,7 @@ def looked_at(target: Target) -> str:
         (covered.blocks, "block"),
         (covered.segments, "segment"),
         (covered.commits, "commit"),
+        (covered.v3_files, "v3 file"),
     )
     parts = [counted(count, what) for count, what in counts if count]
     if covered.commits_replayed:
@@ -64,6 +65,7 @@ def summary_lines(totals: Totals, sample: Sample | None, begun: str, seconds: fl
         (covered.segments, "segment", ""),
         (covered.commits, "commit", ""),
         (covered.commits_replayed, "commit replayed", "commits replayed"),
+        (covered.v3_files, "v3 file", ""),
     )
     yield f"  checked   {', '.join(counted(count, one, many) for count, one, many in counts if count) or 'nothing'}"
     if sample is not None:

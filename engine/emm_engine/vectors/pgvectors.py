@@ -136,12 +136,24 @@ class PgVectors:
 
     def scores(self, namespace: str, query: Float32Array, ids: Ids) -> Float32Array:
         found = np.zeros(len(ids), np.float32)
-        with self._talk() as server:
-            rows = self._stored(server, namespace, "WHERE id = ANY(%s)", (np.unique(ids).tolist(),))
-        for source in (rows, self._held.get(namespace, Rows.none(self._dim))):
+        for source in self._sources(namespace, ids):
             at, known = positions(source.ids, ids)
             found[known] = dots(source.vectors[at[known]], query)
         return found
+
+    def fetch(self, namespace: str, ids: Ids) -> tuple[Ids, Float32Array]:
+        found, kept = np.zeros((len(ids), self._dim), np.float32), np.zeros(len(ids), bool)
+        for source in self._sources(namespace, ids):
+            at, known = positions(source.ids, ids)
+            found[known] = source.vectors[at[known]]
+            kept |= known
+        return ids[kept], found[kept]
+
+    def _sources(self, namespace: str, ids: Ids) -> tuple[Rows, Rows]:
+        """Rows of these ids on the server, and all that are held in memory, which count more."""
+        with self._talk() as server:
+            rows = self._stored(server, namespace, "WHERE id = ANY(%s)", (np.unique(ids).tolist(),))
+        return rows, self._held.get(namespace, Rows.none(self._dim))
 
     def count(self, namespace: str) -> int:
         with self._talk() as server:

@@ -6,6 +6,7 @@ fits the source. `--markdown` prints the table of docs/durability.md and plants 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -45,10 +46,16 @@ def table(mutants: Iterable[Mutant]) -> Iterator[str]:
         yield f"| `{each.name}` | {each.story} | {killer} | {also} |"
 
 
-def main(arguments: list[str]) -> int:
-    names = [each for each in arguments if not each.startswith("--")]
-    chosen = [each for each in MUTANTS if not names or each.name in names]
-    if "--markdown" in arguments:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m emm_fuzz.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants (default: all)")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/durability.md; plant nothing")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - {each.name for each in MUTANTS})
+    if unknown:
+        parser.error(f"there is no mutant {', '.join(unknown)}")
+    chosen = [each for each in MUTANTS if not options.names or each.name in options.names]
+    if options.markdown:
         print("\n".join(table(chosen)))
         return 0
     wrong = 0
@@ -70,4 +77,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -32,13 +32,15 @@ OUTLINED_MAX = 2048
 CROSSED_MAX = 2048
 
 
-def block_map(axes: Any, blocks: Sequence[Any], generation: int | None, palette: Palette) -> None:
+def block_map(
+    axes: Any, blocks: Sequence[Any], generation: int | None, palette: Palette, why: str = "no snapshot"
+) -> None:
     """Draw the blocks of one generation."""
     damaged = [block.index for block in blocks if block.problem is not None]
     state = f"{len(damaged)} of {counted(len(blocks), 'block')} damaged" if damaged else "no damage"
     style_axes(axes, palette, f"Blocks of 64 KiB, generation {generation}: {state}" if blocks else "Blocks of 64 KiB")
     if not blocks:
-        say_nothing_to_show(axes, palette, "no snapshot")
+        say_nothing_to_show(axes, palette, why)
         return
     axes.grid(False)
     width = min(math.ceil(math.sqrt(len(blocks) * 1.6)), len(blocks))

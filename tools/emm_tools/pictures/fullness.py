@@ -16,7 +16,7 @@ from emm_tools.pictures.style import Palette, legend, say_nothing_to_show, style
 NOTE_WIDTH = 76
 
 
-def fullness(axes: Any, found: emm.Inspection, palette: Palette) -> None:
+def fullness(axes: Any, found: emm.Inspection, palette: Palette, why: str = "no commit in the journal") -> None:
     """Draw both shares against the commit's number."""
     style_axes(
         axes,
@@ -26,8 +26,8 @@ def fullness(axes: Any, found: emm.Inspection, palette: Palette) -> None:
         "share of the rank",
     )
     state = found.state
-    if not found.commits and state is None:
-        say_nothing_to_show(axes, palette, found.history_problem or found.state_problem or "no commit in the journal")
+    if not found.commits and (state is None or found.lsn is None):  # a state before any commit is a v3 file's
+        say_nothing_to_show(axes, palette, found.history_problem or found.state_problem or why)
         return
     known = [commit for commit in found.commits if commit.saturation is not None]
     marker = "." if len(known) < 50 else None

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import emm
-from emm.inspection import HeatMap, Matrix, RowsView, SpectrumView, heat_map, newest_matrix, opened
+from emm.inspection import HeatMap, Matrix, RowsView, SpectrumView, heat_map, matrix_at
 from emm.inspection.spectrum_view import spectrum_of_matrix
 from emm_tools.exits import printable
 from emm_tools.inspect_text import healthy, shortened
@@ -24,12 +24,28 @@ from emm_tools.pictures.heat import heat
 from emm_tools.pictures.history import concise, history
 from emm_tools.pictures.singular import singular
 from emm_tools.pictures.style import DARK, LIGHT, Palette, encoded, new_figure, recoloured
+from emm_tools.whole_file import whole_file
 
 PANELS = ("blocks", "spectrum", "generations", "journal", "heat")  # named as the views that draw them alone
 SIZES = {"journal": (8.2, 5.2), "heat": (8.2, 5.2)}
 SIZE = (8.2, 4.4)
 PAGE_SIZES = {"journal": (5.6, 3.9), "heat": (5.6, 3.9)}  # a page shows two beside each other
 PAGE_SIZE = (5.6, 3.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why there are no blocks, and no commits, to show."""
+
+    blocks: str = "no snapshot"
+    commits: str = "no commit in the journal"
+
+
+NONE = {
+    "memory": Absent(),
+    "snapshot": Absent(commits="a snapshot by itself has no journal; its memory has"),
+    "v3 file": Absent("a v3 file has no blocks", "a v3 file has no journal"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +64,7 @@ def gather(path: str, found: emm.Inspection) -> Sources:
     if found.kind == "segment":
         return Sources(found, None, None, "M", "a journal segment holds no matrix")
     try:
-        with opened(path) as place:
-            matrix = newest_matrix(place)
+        with matrix_at(path) as matrix:
             cells = heat_map(matrix)
             spectrum = spectrum_of_matrix(found.url, matrix)
     except emm.EmmError as error:
@@ -71,7 +86,9 @@ def draw(path: str, view: str | None, found: Any, picture: Path) -> None:
         width, height = SIZES.get(view, SIZE)
         figure = new_figure(width, height, LIGHT)
         _view(figure, view, found, LIGHT)
-    picture.write_bytes(encoded(figure, kind))
+    data = encoded(figure, kind)
+    with whole_file(picture) as file:
+        file.write(data)
 
 
 def svgs(panel: str, sources: Sources) -> tuple[bytes, bytes]:
@@ -109,16 +126,16 @@ def _rows(axes: Any, found: RowsView, palette: Palette) -> None:
 
 def _panel(figure: Any, panel: str, sources: Sources, palette: Palette) -> None:
     found = sources.found
+    kind = found.kind if found.kind in NONE else "memory"
     if panel == "blocks":
-        block_map(figure.subplots(), found.blocks, found.generation, palette)
+        block_map(figure.subplots(), found.blocks, found.generation, palette, NONE[kind].blocks)
     elif panel == "spectrum":
         singular(figure.subplots(), sources.spectrum, palette, sources.problem)
     elif panel == "generations":
-        fullness(figure.subplots(), found, palette)
+        fullness(figure.subplots(), found, palette, NONE[kind].commits)
     elif panel == "journal":
         upper, lower = figure.subplots(2, 1, sharex=True)
-        alone = "a snapshot by itself has no journal; its memory has"
-        history(upper, lower, found.commits, palette, alone if found.kind == "snapshot" else "no commit in the journal")
+        history(upper, lower, found.commits, palette, NONE[kind].commits)
         concise(lower)
     else:
         heat(figure.subplots(), sources.heat, palette, title=sources.heat_title or "Heat map of M", why=sources.problem)
@@ -140,7 +157,8 @@ def _title(found: emm.Inspection) -> str:
     if found.shape is not None:
         rank = found.state.rank if found.state is not None else found.shape.rank
         parts.append(f"M {found.shape.dim} × {rank}, {found.shape.rule}")
-        parts.append(f"generation {found.generation}, commit {found.lsn}")
+        if found.generation is not None:
+            parts.append(f"generation {found.generation}, commit {found.lsn}")
     if found.health is not None:
         parts.append(healthy(found.health))
     return printable(" · ".join(parts))

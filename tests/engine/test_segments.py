@@ -92,6 +92,16 @@ def test_opening_reads_neither_the_sealed_log_nor_the_vectors(tmp_path: Path, mo
     tracemalloc.stop()
     assert read == [6 * (24 + 4 * dim)]  # the five, and the last sealed one, whose CRC binds the set to the log
     assert peak < n * dim * 4 / 4
+    segment = again._load(NAME).parts[0].segment
+    segment.mapped(None).sum()
+    mapped = mapped_bytes()
+    segment.release()
+    assert mapped - mapped_bytes() > n * dim * 3
+
+
+def mapped_bytes() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    return 1024 * int(line.split()[1])
 
 
 def test_few_vectors_make_no_second_file(tmp_path: Path) -> None:

@@ -61,4 +61,7 @@ def _exactly(segment: Segment, query: Float32Array, k: int, wanted: Bits) -> Pla
     """Every row that could be among the k best."""
     places = np.flatnonzero(wanted)
     few = len(places) * GATHER_SHARE < len(segment)
-    return contenders(segment.mapped(places if few else None), query, k, places)
+    found = contenders(segment.mapped(places if few else None), query, k, places)
+    if segment.facts is not None:  # a look at everything is the exception there
+        segment.release()
+    return found

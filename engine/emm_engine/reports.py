@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # JS
 class Progress:
     """Where an ingest is. `total` is None while the source is still being read."""
 
-    phase: str  # reading, fitting, absorbing
+    phase: str  # reading, fitting, absorbing; embedding, learning
     done: int
     total: int | None
     seconds: float
@@ -32,6 +33,9 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Of this phase at its rate so far; None while that is unknown."""
         return (self.total - self.done) / self.rate if self.total is not None and self.rate else None
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class IngestReport:
     pairs: int  # absorbed by the matrix in this ingest
     unlearned: int  # superseded pairs taken out of the matrix
     pending: int  # pairs still waiting: 0 unless something stopped the ingest
+    refused: int  # of those: passages that the embedder will not take
     resumed: str  # clean, or what was found of an interrupted batch: settled, withdrawn
     lsn: int
     rank: int
@@ -98,6 +103,28 @@ class RunStatus:
     vector_search_k: int | None  # what the index is searched with; None where there is none
     closed: bool = False  # it, or a scope above it, takes no more documents
     hint: str = ""  # what its keeper could do about it
+
+    embedder: str = ""  # with the address of a service
+    refused: int = 0  # passages that the embedder will not take
+    waiting: str = ""  # why the last try to embed failed, and when the next is due; empty when it did not
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """What a change of embedder did."""
+
+    domain: str
+    before: str  # `EmbedderChoice.identity`; empty where there was none
+    after: str
+    changed: bool  # False: the new model is the old one, and nothing was done
+    embedded: int  # passages, in this go
+    refused: int  # passages that the new model will not take
+    pairs: int  # learnt anew
+    resumed: bool  # an earlier go had begun it
+    seconds: float
+
+    def to_json(self) -> str:
+        return to_json(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import emm
 from emm_engine import Archive, Document, Label, Scope, ScopeError
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.rollups import Rollups, Standing
+from emm_engine.embeddings.backoff import FOR_QUESTIONS
 from emm_engine.hierarchy import Shape
 from emm_engine.matrices.consult import chosen
 from emm_engine.matrices.labels import code, value
@@ -116,7 +117,7 @@ def test_what_was_taken_out_is_not_recalled_through_a_rollup(archive: Archive, m
         ]
 
     def strength(version: str, scope: Scope) -> float:
-        key = archive._models(archive._catalog.runs(scope)[0])[0].embed(["note\nrotor bearing"])[0]
+        key = archive._models.of(archive._catalog.runs(scope)[0], FOR_QUESTIONS)[0].embed(["note\nrotor bearing"])[0]
         recalled = recall(archive._consulting.memories(scope), key)
         return float(recalled @ code(Label("verdict", version), SHAPE.dim))
 

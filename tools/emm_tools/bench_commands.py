@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emm_tools.bench_capacity import capacity
+from emm_tools.bench_dream import dream
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
@@ -37,7 +38,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, growth, ingest, kernel, latency, replay, upgrade):
+for _each in (capacity, dream, growth, ingest, kernel, latency, replay, upgrade):
     bench.add_command(_each)
 
 

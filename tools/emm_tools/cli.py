@@ -28,7 +28,11 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
+    "dream": ("dream_commands", "dream"),
+    "dreams": ("dream_commands", "dreams"),
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
+    "embed": ("embed_commands", "embed"),
+    "reembed": ("embed_commands", "reembed"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

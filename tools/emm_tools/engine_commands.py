@@ -21,6 +21,14 @@ QUOTE_CHARS = 130  # one line of a terminal
 RUNS_NAMED = 20
 
 
+def open_or_create(path: str) -> Archive:
+    """The archive at `path`, a new one where there is nothing."""
+    try:
+        return Archive.open(path)
+    except emm.MissingError:
+        return Archive.create(path)
+
+
 def only_scope(archive: Archive) -> Scope:
     """The one domain that the archive holds; a usage error where there are several."""
     domains = sorted({(scope.tenant, scope.domain) for scope in archive.scopes()})

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-import emm
-from emm_engine import Archive, Document, IngestReport, Intake, Progress, Scope, Settings, debian_changelogs
+from emm_engine import Document, IngestReport, Intake, Progress, Scope, Settings, debian_changelogs
 from emm_engine import machine_documents as read_machine
 from emm_engine.reports import to_json
 from emm_engine.sources import Threshold, Window, fields_of
 from emm_engine.sources.registry import FORMATS
+from emm_tools.engine_commands import open_or_create
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.ingest_watch import watch_folders
 
@@ -54,14 +54,6 @@ class ProgressLine:
             click.echo(f"\r{'':60}\r", err=True, nl=False)
 
 
-def open_or_create(path: str) -> Archive:
-    """The archive at `path`, a new one where there is nothing."""
-    try:
-        return Archive.open(path)
-    except emm.MissingError:
-        return Archive.create(path)
-
-
 @click.command(
     cls=OneSentence,
     epilog=examples(
@@ -70,6 +62,7 @@ def open_or_create(path: str) -> Archive:
         "emm ingest labs/archive dump.jsonl --field text=body --field date=when",
         "emm ingest labs/archive furnace.parquet --window 10min --threshold 'pressure>3.5'",
         "emm ingest labs/archive runs.csv --condition temperature --condition base --outcome yield",
+        "emm ingest labs/archive notes/ --embedder ollama:nomic-embed-text@http://gpu-box:11434",
         "emm ingest labs/archive notes/ --watch",
         "emm ingest labs/archive --machine --json",
     ),
@@ -84,6 +77,7 @@ def open_or_create(path: str) -> Archive:
 @click.option("--threshold", "thresholds", multiple=True, help="Of series: an event, as in 'pressure>3.5'.")
 @click.option("--outcome", "outcomes", multiple=True, help="Column of tables that is one [default: by name].")
 @click.option("--condition", "conditions", multiple=True, help="Column that is one [default: all but outcomes].")
+@click.option("--embedder", help="lsa, minilm, ollama:MODEL[@URL] or openai:MODEL[@URL]; remembered for the domain.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
 @click.option("--watch", is_flag=True, help="Go on: read what is new or changed until Ctrl-C.")
 @click.option("--interval", type=click.FloatRange(0.05), default=2.0, show_default=True, help="Seconds between looks.")
@@ -100,6 +94,7 @@ def ingest(
     thresholds: tuple[str, ...],
     outcomes: tuple[str, ...],
     conditions: tuple[str, ...],
+    embedder: str | None,
     limit: int | None,
     watch: bool,
     interval: float,
@@ -128,7 +123,7 @@ def ingest(
     skipped: Skipped = []
     intake = Intake(paths, settings, lambda source, why: skipped.append((source, why)))
     if watch:
-        watch_folders(archive, place, intake, skipped, interval, settle, as_json)
+        watch_folders(archive, place, intake, skipped, interval, settle, as_json, embedder)
         return
     name = ", ".join(map(str, paths))
     documents: Iterable[Document] = _documents(intake, skipped)
@@ -142,7 +137,7 @@ def ingest(
     progress = ProgressLine(intake)
     with open_or_create(archive) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(itertools.chain([first], source), place, progress)
+        report = opened.ingest(itertools.chain([first], source), place, progress, embedder)
         progress.end()
         memory = opened.memory_path(place)
     say_skipped(skipped)

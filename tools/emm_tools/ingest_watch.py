@@ -17,10 +17,11 @@ from types import FrameType
 import click
 
 import emm
-from emm_engine import Archive, Document, IngestReport, Intake, Scope
+from emm_engine import Document, IngestReport, Intake, Scope
 from emm_engine.reports import to_json
 from emm_engine.sources.files import Found
 from emm_engine.sources.watch import FolderWatch
+from emm_tools.engine_commands import open_or_create
 from emm_tools.exits import counted, printable, tell_notices
 
 
@@ -67,6 +68,7 @@ def watch_folders(
     interval_s: float,
     settle_s: float,
     as_json: bool,
+    embedder: str | None,
 ) -> None:
     """Rounds until SIGINT or SIGTERM."""
     watch = FolderWatch(intake.files, time.monotonic, settle_s)
@@ -78,7 +80,7 @@ def watch_folders(
             ready = watch.poll()
             if ready:
                 try:
-                    report, complete = _round(archive, place, intake, ready, interrupts)
+                    report, complete = _round(archive, place, intake, ready, interrupts, embedder)
                 except emm.FencedError as error:
                     if not told_fenced:
                         click.echo(f"waiting: {printable(str(error))}", err=True)
@@ -96,7 +98,7 @@ def watch_folders(
 
 
 def _round(
-    archive: str, place: Scope, intake: Intake, ready: list[Found], interrupts: _Interrupts
+    archive: str, place: Scope, intake: Intake, ready: list[Found], interrupts: _Interrupts, embedder: str | None
 ) -> tuple[IngestReport | None, bool]:
     """(what an ingest of these files did, None where there was no text; whether they were all read)."""
     complete = True
@@ -113,22 +115,15 @@ def _round(
     first = next(source, None)
     if first is None:
         return None, complete
-    with _opened(archive) as opened, warnings.catch_warnings():
+    with open_or_create(archive) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(_with(first, source), place)
+        report = opened.ingest(_with(first, source), place, embedder=embedder)
     return report, complete
 
 
 def _with(first: Document, rest: Iterator[Document]) -> Iterator[Document]:
     yield first
     yield from rest
-
-
-def _opened(path: str) -> Archive:
-    try:
-        return Archive.open(path)
-    except emm.MissingError:
-        return Archive.create(path)
 
 
 def _tell(report: IngestReport | None, ready: list[Found], skipped: list[tuple[str, str]], as_json: bool) -> None:

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from emm_engine.catalog.store import Catalog, Row, marks
 from emm_engine.documents import Label, Marked, embedded_text
-from emm_engine.embeddings.provider import Embedder, Float32Array
 
 IDS_PER_QUERY = 500
 
@@ -49,21 +46,16 @@ def materials(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> l
     return [by_id[identity] for identity in passage_ids]
 
 
-def vectors_and_keys(embedder: Embedder, passages: Sequence[Material]) -> tuple[Float32Array, Float32Array]:
-    """((n, dim) vectors of the passages, (n, dim) keys of their pairs), both float32."""
-    vectors = embedder.embed([passage.embedded for passage in passages])
-    own = [at for at, passage in enumerate(passages) if passage.key is not None]
-    if not own:
-        return vectors, vectors
-    keys = np.array(vectors)
-    keys[own] = embedder.embed([passages[at].key or "" for at in own])
-    return vectors, keys
-
-
-def pair_keys(embedder: Embedder, passages: Sequence[Material]) -> Float32Array:
-    """(n, dim) float32: the keys alone."""
-    texts = [passage.embedded if passage.key is None else passage.key for passage in passages]
-    return embedder.embed(texts)
+def own_keys(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, str]:
+    """{passage id: the text of its key span} of those that have one."""
+    rows = _by_parts(
+        catalog,
+        tenant_id,
+        passage_ids,
+        "SELECT passage_id, substr(text, key_start + 1, key_end - key_start) FROM passages JOIN documents "
+        "USING(document_id) WHERE key_start IS NOT NULL AND passages.tenant_id = ? AND passage_id IN",
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def declared(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, list[Marked]]:

@@ -24,7 +24,21 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (  # 4: which documents are hidden from an answer, without reading all of them
         "CREATE INDEX documents_superseded ON documents(scope_id) WHERE superseded = 1",
     ),
-    (  # 5: which characters say a label or make a pair's key, labels of single passages, phrases of a domain
+    (  # 5: which embedder a domain was given, what waits for it and why, and a change of embedder under way
+        "ALTER TABLE embedders ADD COLUMN vectors_folder TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE embedder_choices(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, PRIMARY KEY(tenant_id, domain))",
+        "CREATE TABLE embed_waits(scope_id INTEGER PRIMARY KEY REFERENCES scopes, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, attempts INTEGER NOT NULL, last_error TEXT NOT NULL, last_try TEXT NOT NULL, "
+        "next_try TEXT NOT NULL)",
+        "CREATE TABLE embed_refusals(passage_id INTEGER PRIMARY KEY REFERENCES passages, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, scope_id INTEGER NOT NULL REFERENCES scopes, reason TEXT NOT NULL)",
+        "CREATE INDEX embed_refusals_scope ON embed_refusals(scope_id)",
+        "CREATE TABLE reembeds(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL, n_fitted INTEGER NOT NULL, "
+        "PRIMARY KEY(tenant_id, domain))",
+    ),
+    (  # 6: which characters say a label or make a pair's key, labels of single passages, phrases of a domain
         "ALTER TABLE passages ADD COLUMN key_start INTEGER",
         "ALTER TABLE passages ADD COLUMN key_end INTEGER",
         "ALTER TABLE document_labels ADD COLUMN span_start INTEGER",
@@ -36,5 +50,26 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "PRIMARY KEY(passage_id, label_id)) WITHOUT ROWID",
         "CREATE TABLE phrases(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
         "phrase TEXT NOT NULL, n_passages INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain, phrase)) WITHOUT ROWID",
+    ),
+    (  # 7: dreams: where each cycle stands, which pairs it changes, and labels staged for them
+        "CREATE TABLE cycles(cycle_id INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE, "
+        "phase TEXT NOT NULL, state TEXT NOT NULL, started TEXT NOT NULL, ended TEXT, "
+        "facts TEXT NOT NULL, swap TEXT, seen TEXT)",
+        "CREATE UNIQUE INDEX cycles_running ON cycles(scope_id) WHERE state = 'running'",
+        "CREATE TABLE cycle_pairs(cycle_id INTEGER NOT NULL REFERENCES cycles ON DELETE CASCADE, "
+        "passage_id INTEGER NOT NULL REFERENCES pairs ON DELETE CASCADE, act TEXT NOT NULL, "
+        "PRIMARY KEY(cycle_id, passage_id))",
+        "CREATE TABLE extractions(scope_id INTEGER PRIMARY KEY REFERENCES scopes ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "extractor TEXT NOT NULL, passage_id INTEGER NOT NULL)",
+        "CREATE TABLE relabels(passage_id INTEGER PRIMARY KEY REFERENCES pairs ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE)",
+        "CREATE INDEX relabels_scope ON relabels(scope_id, passage_id)",
+        "CREATE TABLE relabel_labels(passage_id INTEGER NOT NULL REFERENCES relabels ON DELETE CASCADE, "
+        "label_id INTEGER NOT NULL REFERENCES labels ON DELETE CASCADE, weight REAL NOT NULL, "
+        "span_start INTEGER, span_end INTEGER, PRIMARY KEY(passage_id, label_id))",
     ),
 )

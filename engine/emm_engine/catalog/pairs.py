@@ -60,9 +60,10 @@ class PairLedger:
         return Progress(absorbed, pending, stale, lsn)
 
     def pending(self, count: int) -> list[int]:
-        """The oldest pairs to write."""
+        """The oldest pairs to write, without those whose text the embedder refused."""
         rows = self._catalog.query(
-            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NULL AND superseded = 0 "
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NULL AND superseded = 0 AND NOT EXISTS "
+            "(SELECT 1 FROM embed_refusals WHERE embed_refusals.passage_id = pairs.passage_id) "
             "ORDER BY passage_id LIMIT ?",
             (self._run.scope_id, count),
         )
@@ -83,6 +84,15 @@ class PairLedger:
             "SELECT passage_id FROM pairs WHERE scope_id = ? AND superseded = 1 AND unlearned_by IS NULL "
             "AND written_by IS NOT NULL ORDER BY passage_id LIMIT ?",
             (self._run.scope_id, count),
+        )
+        return [row[0] for row in rows]
+
+    def held(self) -> list[int]:
+        """The pairs that the matrix holds and keeps, oldest first."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
+            "AND superseded = 0 ORDER BY written_by, passage_id",
+            (self._run.scope_id,),
         )
         return [row[0] for row in rows]
 
@@ -204,3 +214,30 @@ class PairLedger:
             (self._run.scope_id,),
         )
         return int(rows[0][0])
+
+    def relearnt(self, written: Sequence[int], lsn: int) -> None:
+        """Inside a transaction: the run has another memory, which holds exactly these pairs as of `lsn`.
+
+        Two batches then stand for its whole past: one that wrote every pair that ever was in it, one that took out
+        those that are superseded. What the new memory was not given although it is current (its text was refused)
+        waits again.
+        """
+        catalog, scope_id = self._catalog, self._run.scope_id
+        past = [row[0] for row in catalog.query("SELECT batch_id FROM batches WHERE scope_id = ?", (scope_id,))]
+        kept = set(written)
+        withdrawn = [(identity,) for identity in self.held() if identity not in kept]
+        catalog.executemany("DELETE FROM pair_labels WHERE passage_id = ?", withdrawn)
+        catalog.executemany("UPDATE pairs SET written_by = NULL WHERE passage_id = ?", withdrawn)
+        condition = "scope_id = ? AND written_by IS NOT NULL"
+        n_ever = catalog.query(f"SELECT count(*) FROM pairs WHERE {condition}", (scope_id,))[0][0]
+        for kind, column, n_pairs, extra in (
+            ("write", "written_by", n_ever, ""),
+            ("unlearn", "unlearned_by", n_ever - len(kept), " AND (superseded = 1 OR unlearned_by IS NOT NULL)"),
+        ):
+            batch_id = catalog.insert(
+                "INSERT INTO batches(tenant_id, scope_id, kind, n_pairs, write_count_before, lsn) "
+                "VALUES (?, ?, ?, ?, 0, ?)",
+                (self._run.tenant_id, scope_id, kind, n_pairs, lsn),
+            )
+            catalog.executemany(f"UPDATE pairs SET {column} = ? WHERE {condition}{extra}", [(batch_id, scope_id)])
+        catalog.executemany("DELETE FROM batches WHERE batch_id = ?", [(batch_id,) for batch_id in past])

@@ -81,6 +81,15 @@ class Catalog:
         """Changes whenever this or another connection has changed the catalog."""
         return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
 
+    def outdate(self) -> None:
+        """A new version without a new word: what is derived from it was made again, and readers should look."""
+        with self.transaction():
+            rows = self.query("SELECT value FROM meta WHERE key = 'outdated'")
+            self.executemany("DELETE FROM meta WHERE key = ?", [("outdated",)])
+            self.executemany(
+                "INSERT INTO meta(key, value) VALUES (?, ?)", [("outdated", str(int(rows[0][0]) + 1 if rows else 1))]
+            )
+
     def executemany(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row, inside a transaction."""
         self._connection.executemany(sql, rows)
@@ -158,7 +167,11 @@ class Catalog:
     def bind_memory(self, run: Run, uuid: str) -> None:
         """Record which memory belongs to a run."""
         with self.transaction():
-            self.executemany("UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(uuid, run.scope_id)])
+            self.name_memory(run, uuid)
+
+    def name_memory(self, run: Run, uuid: str) -> None:
+        """The same, inside a transaction."""
+        self.executemany("UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(uuid, run.scope_id)])
 
     def label_id(self, tenant_id: int, label: Label) -> int:
         """The label's id, made when new; inside a transaction."""
@@ -263,13 +276,6 @@ class Catalog:
             (tenant, domain),
         )
         return (str(rows[0][0]), str(rows[0][1]), int(rows[0][2])) if rows else None
-
-    def set_embedder(self, tenant_id: int, domain: str, model: tuple[str, str, int], n_fitted: int) -> None:
-        """Record a domain's (provider, fingerprint, dim) and on how many passages it was fitted; the first wins."""
-        with self.transaction():
-            self.executemany(
-                "INSERT OR IGNORE INTO embedders VALUES (?, ?, ?, ?, ?, ?)", [(tenant_id, domain, *model, n_fitted)]
-            )
 
     def embedder_coverage(self, tenant_id: int, domain: str) -> tuple[int, int]:
         """(passages the domain's embedder was fitted on, passages the domain holds)."""

@@ -185,6 +185,7 @@ class RollingUp:
             path, uuid, lsn = self._shelf.rollup_path(place), standing.memory_uuids.get(str(place)), 0
             if place.is_run:
                 (holding,) = standing.below(place)
+                self._shelf.settle(holding.run)
                 path, uuid, lsn = self._shelf.path(holding.run), holding.run.memory_uuid, holding.lsn
             sources.append(_Source(place, path, uuid, standing.n_pairs(place), lsn))
         return sources
@@ -228,6 +229,7 @@ class RollingUp:
         holdings = [each for each in self._standing(scope).below(scope) if each.n_pairs]
         ranks: dict[Scope, int] = {}
         for holding in holdings:
+            self._shelf.settle(holding.run)
             with emm.open(str(self._shelf.path(holding.run)), mode="r") as memory:
                 ranks[holding.run.scope] = memory.rank
         target = max(rank, *ranks.values()) if ranks else rank

@@ -20,6 +20,7 @@ from emm_tools.bench_dream import dream
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
+from emm_tools.bench_pairs import pairs
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
 from emm_tools.exits import InputProblem, MissingExtra, OneSentenceGroup, examples, printable
@@ -38,7 +39,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, dream, growth, ingest, kernel, latency, replay, upgrade):
+for _each in (capacity, dream, growth, ingest, kernel, latency, pairs, replay, upgrade):
     bench.add_command(_each)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from emm_engine.catalog.store import Catalog, Row, marks
 from emm_engine.documents import Label, Marked, embedded_text
+from emm_engine.extraction.conditions import embedded_conditions
 
 IDS_PER_QUERY = 500
 
@@ -47,7 +48,7 @@ def materials(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> l
 
 
 def own_keys(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, str]:
-    """{passage id: the text of its key span} of those that have one."""
+    """{passage id: what is embedded for its key span} of those that have one."""
     rows = _by_parts(
         catalog,
         tenant_id,
@@ -55,7 +56,14 @@ def own_keys(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> di
         "SELECT passage_id, substr(text, key_start + 1, key_end - key_start) FROM passages JOIN documents "
         "USING(document_id) WHERE key_start IS NOT NULL AND passages.tenant_id = ? AND passage_id IN",
     )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: embedded_conditions(row[1]) for row in rows}
+
+
+def sample_texts(catalog: Catalog, tenant_id: int, domain: str, count: int) -> tuple[int, list[str]]:
+    """(how many passages, what is embedded for them and for their keys): at most `count` of a domain's passages."""
+    ids = catalog.sample_ids(tenant_id, domain, count)
+    texts, keys = catalog.texts(tenant_id, ids), own_keys(catalog, tenant_id, ids)
+    return len(texts), [*texts.values(), *keys.values()]
 
 
 def declared(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, list[Marked]]:

@@ -286,10 +286,6 @@ class Catalog:
         )
         return int(rows[0][0]), int(rows[0][1])
 
-    def sample_texts(self, tenant_id: int, domain: str, count: int) -> list[str]:
-        """What would be embedded for at most `count` of a domain's passages, at an even stride through all."""
-        return list(self.texts(tenant_id, self.sample_ids(tenant_id, domain, count)).values())
-
     def sample_ids(self, tenant_id: int, domain: str, count: int) -> list[int]:
         """At most `count` of a domain's passages, ascending, at an even stride; holds no more than those."""
         source = "FROM passages JOIN scopes USING(scope_id) WHERE passages.tenant_id = ? AND domain = ?"

@@ -52,7 +52,7 @@ class IngestRow:
         "emm bench ingest", "emm bench ingest --passages 2000", "emm bench ingest --write docs/engine/ingest.md"
     )
 )
-@click.option("--passages", type=click.IntRange(30), default=15_000, show_default=True, help="N; then four times N.")
+@click.option("--passages", type=click.IntRange(30), default=40_000, show_default=True, help="N; then four times N.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option(

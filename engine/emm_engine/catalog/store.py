@@ -25,6 +25,7 @@ from emm_engine.hierarchy import Scope
 
 Row = tuple[Any, ...]
 IDS_PER_PAGE = 20_000
+LABELS_HELD_MAX = 50_000  # ids in memory: every title is a label, and there is one for each document
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ class Catalog:
             known = (
                 rows[0][0] if rows else self.insert("INSERT INTO labels(tenant_id, kind, name) VALUES (?,?,?)", where)
             )
+            if len(self._label_ids) >= LABELS_HELD_MAX:
+                self._label_ids.clear()
             self._label_ids[tenant_id, label] = known
         return known
 

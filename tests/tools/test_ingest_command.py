@@ -99,6 +99,18 @@ def test_heldout_of_a_table(run, tmp_path: Path) -> None:
     assert none.code == 2 and "holds no outcomes" in none.err
 
 
+def test_the_benches_measure_what_they_print(run) -> None:
+    """Timings gate nothing; that the tables are of this run does."""
+    small, large = (
+        json.loads(line) for line in run("emm", "bench", "ingest", "--passages", 40, "--json").out.splitlines()
+    )
+    assert (small["n_passages"], large["n_passages"]) == (40, 160) and small["peak_rss_mib"] > 20
+    told = run("emm", "bench", "pairs", "--rows", 60).out
+    report = json.loads(run("emm", "bench", "pairs", "--rows", 60, "--json").out)
+    assert (report["n_learnt"], report["n_predicted"]) == (42, 18)
+    assert all(f"{score['p_at_1']:.3f}" in told for score in report["scores"])
+
+
 # --- watching ------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,7 @@ class Archive:
 
     def close(self) -> None:
         self._retrieval.close()
+        self._models.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -215,6 +216,11 @@ class Archive:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
+
+    def maintain_vectors(self) -> list[tuple[Scope, list[str]]]:
+        """Check, mend and merge what the vectors of every run are searched with; what was done, in words."""
+        stores = ((run.scope, self._models.store_of(run)) for run in self._catalog.all_runs())
+        return [(scope, store.maintain(str(scope))) for scope, store in stores if store is not None]
 
     def levels(self, tenant: str | None = None) -> list[LevelStatus | RunStatus]:
         """The tree with its tenants, domains and projects, each before what is below it."""

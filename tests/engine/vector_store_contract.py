@@ -134,6 +134,14 @@ class VectorStoreContract:
         assert store.scores(NAME, query, asked).tolist() == [by_id.get(int(identity), 0.0) for identity in asked]
         assert store.scores(NAME, query, np.zeros(0, np.int64)).tolist() == []
 
+    def test_fetched_vectors_are_the_stored_ones_in_the_order_asked_for(self, open_store: Open) -> None:
+        store, rows = open_store(), unit(4)
+        put(store, np.arange(4), rows)
+        store.hold(NAME, np.array([9]), unit(1, 5), hashes(np.array([9])))
+        ids, fetched = store.fetch(NAME, np.array([3, 77, 0, 9]))
+        assert ids.tolist() == [3, 0, 9]
+        assert np.array_equal(fetched, np.stack([rows[3], rows[0], unit(1, 5)[0]]))
+
     def test_namespaces_do_not_see_each_other(self, open_store: Open) -> None:
         store, rows = open_store(), unit(30)
         for number, namespace in enumerate((NAME, "t:d/p/other", "u:d/p/r")):
@@ -144,6 +152,16 @@ class VectorStoreContract:
             assert store.count(namespace) == (5 if number == 1 else 10)
             assert {identity // 10 for identity, _ in found(store, rows[0], 50, namespace=namespace)} == {number}
         assert store.count("t:d/p/none") == 0 and found(store, rows[0], 5, namespace="u:d/p/none") == []
+
+    def test_a_dropped_namespace_is_gone_and_can_begin_anew(self, open_store: Open) -> None:
+        store, rows = open_store(), unit(30)
+        put(store, np.arange(20), rows[:20])
+        put(store, np.arange(20), rows[:20], "t:d/p/other")
+        for _ in range(2):
+            store.drop(NAME)
+            assert store.count(NAME) == open_store().count(NAME) == 0
+        put(store, np.arange(4), rows[20:24])
+        assert store.count(NAME) == open_store().count(NAME) == 4 and store.count("t:d/p/other") == 20
 
     def test_vectors_of_another_embedder_are_not_seen(self, open_store: Open) -> None:
         put(open_store(), np.arange(5), unit(5))

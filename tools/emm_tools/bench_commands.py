@@ -23,6 +23,7 @@ from emm_tools.bench_latency import latency
 from emm_tools.bench_pairs import pairs
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
+from emm_tools.bench_vectors import vectors
 from emm_tools.exits import InputProblem, MissingExtra, OneSentenceGroup, examples, printable
 from emm_tools.inspect_text import table
 
@@ -39,7 +40,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, dream, growth, ingest, kernel, latency, pairs, replay, upgrade):
+for _each in (capacity, dream, growth, ingest, kernel, latency, pairs, replay, upgrade, vectors):
     bench.add_command(_each)
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),
     "reembed": ("embed_commands", "reembed"),
+    "vectors": ("vectors_command", "vectors"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

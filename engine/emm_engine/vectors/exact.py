@@ -53,8 +53,16 @@ class ExactVectors:
     def compact(self, namespace: str) -> None:
         held = self._current(namespace)
         if held.identity.size:
-            self._log(namespace).replace([held.rows])
+            log = self._log(namespace)
+            log.replace([held.rows], afterwards=log.clear)
             self._open.pop(namespace)
+
+    def drop(self, namespace: str) -> None:
+        self._log(namespace).drop()
+        self._open.pop(namespace, None)
+
+    def maintain(self, namespace: str) -> list[str]:
+        return []  # nothing is derived
 
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
         held = self._load(namespace)
@@ -62,6 +70,9 @@ class ExactVectors:
         self._open[namespace] = _Namespace(rows, held.identity, held.damaged, extended=True)
 
     def forget_cached(self) -> None:
+        self._open.clear()
+
+    def close(self) -> None:
         self._open.clear()
 
     # --- reading ---------------------------------------------------------------------------------

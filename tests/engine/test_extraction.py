@@ -17,6 +17,7 @@ from emm_engine.catalog.store import Catalog
 from emm_engine.documents import FILE_DATE, Marked, Passage
 from emm_engine.extraction import keyphrases
 from emm_engine.extraction.bands import Bands
+from emm_engine.extraction.conditions import embedded_conditions
 from emm_engine.extraction.facts import facts
 from emm_engine.extraction.keyphrases import PhraseModel, candidates
 from emm_engine.extraction.spans import document_labels, locate
@@ -75,6 +76,22 @@ def test_facts_have_the_span_of_name_number_and_unit() -> None:
         ("yield: 87 %", "yield = 87 %"),
     ]
     assert facts("heat: 1 K", 40)[0].start == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("heat: 340..360 K; base: NaOH", "heat-340..360-k+base-naoh"),
+        ("heat-3; flow (l/min): 2; base: a b", "heat-3+flow-l-min-2 heat-3+base-a-b flow-l-min-2+base-a-b"),
+        ("350 | NaOH | ", "350+naoh"),
+        ("heat: 3", None),
+        ("The pump leaks; why is that?", None),
+        ("why: because; and then", None),
+        ("; ".join(f"{number}: x" for number in range(5000)), None),
+    ],
+)
+def test_every_two_conditions_are_joined_and_nothing_else(text: str, joined: str | None) -> None:
+    assert embedded_conditions(text) == (text if joined is None else f"{text}\n{joined}")
 
 
 def test_a_label_is_located_as_whole_words_in_any_case() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from emm_engine import Archive, Scope
+from emm_tools.bench_ingest import measure
 from emm_tools.ingest_command import ProgressLine
 
 RUN = Scope("local", "general", "notes", "default")
@@ -97,6 +98,14 @@ def test_heldout_of_a_table(run, tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("heat,flow\n1,2\n")
     none = run("emm", "bench", "heldout", "--table", tmp_path / "n.csv")
     assert none.code == 2 and "holds no outcomes" in none.err
+
+
+def test_the_benches_measure_what_they_print(run) -> None:
+    """Timings gate nothing; that the figures are of this run does."""
+    row = measure(40, seed=0)
+    assert row.n_passages == 40 and row.peak_rss_mib > 20 and row.cpu_s > 0 and row.passages_per_second > 0
+    told = run("emm", "bench", "pairs", "--rows", 60).out.splitlines()
+    assert [line.split()[:3] for line in told[2:]] == [["42", "18", name] for name in ("matrix", "neighbours", "prior")]
 
 
 # --- watching ------------------------------------------------------------------------------------

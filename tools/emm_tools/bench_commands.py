@@ -21,6 +21,7 @@ from emm_tools.bench_engine import engine
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
+from emm_tools.bench_pairs import pairs
 from emm_tools.bench_scale import scale
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
@@ -41,7 +42,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, dream, engine, growth, ingest, kernel, latency, replay, scale, upgrade, vectors):
+for _each in (capacity, dream, engine, growth, ingest, kernel, latency, pairs, replay, scale, upgrade, vectors):
     bench.add_command(_each)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from emm_engine.catalog.database import Row
 from emm_engine.catalog.store import Catalog, marks
 from emm_engine.documents import Label, Marked, embedded_text
+from emm_engine.extraction.conditions import embedded_conditions
 
 IDS_PER_QUERY = 500
 
@@ -48,7 +49,7 @@ def materials(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> l
 
 
 def own_keys(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, str]:
-    """{passage id: the text of its key span} of those that have one."""
+    """{passage id: what is embedded for its key span} of those that have one."""
     rows = _by_parts(
         catalog,
         tenant_id,
@@ -56,7 +57,22 @@ def own_keys(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> di
         "SELECT passage_id, substr(text, key_start + 1, key_end - key_start) FROM passages JOIN documents "
         "USING(document_id) WHERE key_start IS NOT NULL AND passages.tenant_id = ? AND passage_id IN",
     )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: embedded_conditions(row[1]) for row in rows}
+
+
+def sample_texts(
+    catalog: Catalog, tenant_id: int, domain: str, count: int, *, anew: bool = False
+) -> tuple[int, list[str]]:
+    """(how many passages, what is embedded for them and for their keys): at most `count` of a domain's passages.
+
+    Of a domain whose embedder was fitted before, what is left of the passages that there were then: the same fit again,
+    as if what was forgotten since had never been there. `anew`: of all there are now.
+    """
+    fitted = catalog.query("SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
+    chosen = catalog.sample_ids(tenant_id, domain, count, fitted[0][0]) if fitted and not anew else []
+    ids = chosen or catalog.sample_ids(tenant_id, domain, count)
+    texts, keys = catalog.texts(tenant_id, ids), own_keys(catalog, tenant_id, ids)
+    return len(texts), [*texts.values(), *keys.values()]
 
 
 def declared(catalog: Catalog, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, list[Marked]]:

@@ -26,6 +26,7 @@ from emm_engine.hierarchy import Scope
 IDS_PER_PAGE = 20_000
 IDS_PER_STATEMENT = 500
 ID_MAX = 2**63 - 1
+LABELS_HELD_MAX = 50_000  # ids in memory: every title is a label, and there is one for each document
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,8 @@ class Catalog:
             known = (
                 rows[0][0] if rows else self.insert("INSERT INTO labels(tenant_id, kind, name) VALUES (?,?,?)", where)
             )
+            if len(self._label_ids) >= LABELS_HELD_MAX:
+                self._label_ids.clear()
             self._label_ids[tenant_id, label] = known
         return known
 
@@ -304,16 +307,6 @@ class Catalog:
             (tenant_id, domain, tenant_id, domain),
         )
         return int(rows[0][0]), int(rows[0][1])
-
-    def sample_texts(self, tenant_id: int, domain: str, count: int, *, anew: bool = False) -> list[str]:
-        """What would be embedded for at most `count` of a domain's passages, at an even stride through all.
-
-        Of a domain whose embedder was fitted before, what is left of the passages that there were then: the same fit
-        again, as if what was forgotten since had never been there. `anew`: of all there are now.
-        """
-        fitted = self.query("SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
-        chosen = self.sample_ids(tenant_id, domain, count, fitted[0][0]) if fitted and not anew else []
-        return list(self.texts(tenant_id, chosen or self.sample_ids(tenant_id, domain, count)).values())
 
     def sample_ids(self, tenant_id: int, domain: str, count: int, through: int | None = None) -> list[int]:
         """At most `count` of a domain's passages, ascending, at an even stride; holds no more than those.

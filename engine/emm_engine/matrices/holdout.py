@@ -24,6 +24,7 @@ import emm
 from emm import InputError
 from emm_engine.documents import Document, Label
 from emm_engine.embeddings.provider import Float32Array
+from emm_engine.extraction.conditions import embedded_conditions
 from emm_engine.extraction.note_tables import OUTCOME
 from emm_engine.matrices.labels import codes
 
@@ -122,7 +123,7 @@ def entries_of_pairs(documents: Iterable[Document], column: str | None = None) -
             column = column if column is not None or not names else _column(names[0])
             chosen = tuple(name for name in names if _column(name) == column)
             if passage.key is not None and chosen:
-                found.append((document.date, document.text[slice(*passage.key)], chosen))
+                found.append((document.date, embedded_conditions(document.text[slice(*passage.key)]), chosen))
     dated = all(date for date, _, _ in found)
     drawn = (hashlib.sha256(str(at).encode()).hexdigest() for at in range(len(found)))
     return [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use
+from emm_engine.catalog.material import sample_texts
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.backoff import Clock, Patience
 from emm_engine.embeddings.choice import LSA, EmbedderChoice
@@ -54,12 +55,12 @@ class DomainModels:
     def fit(self, run: Run, choice: EmbedderChoice, patience: Patience, vectors_folder: str = "") -> Fitted:
         """Fit a model on what a run's domain holds now, and store it."""
         domain = run.scope.domain
-        texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE, anew=bool(vectors_folder))
+        n_passages, texts = sample_texts(self._catalog, run.tenant_id, domain, FIT_SAMPLE, anew=bool(vectors_folder))
         embedder = provider_of(choice, patience, self._clock).fit(
             texts, Domains(self._catalog).shape_of(domain).key_dim
         )
         fingerprint = self._folder.save(embedder)
-        return Fitted(choice.identity, fingerprint, embedder.dim, len(texts), vectors_folder)
+        return Fitted(choice.identity, fingerprint, embedder.dim, n_passages, vectors_folder)
 
     def embedder(self, choice: EmbedderChoice, fitted: Fitted, patience: Patience) -> Embedder:
         """A fitted model, checked against its fingerprint; loaded once a process."""
@@ -127,7 +128,7 @@ class DomainModels:
             return True
         if fitted.provider != EmbedderChoice.parse(LSA).identity:  # made elsewhere: no text of ours is in it
             return False
-        texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
+        _, texts = sample_texts(self._catalog, run.tenant_id, domain, FIT_SAMPLE)
         provider, key_dim = (
             provider_of(ledger.choice(), patience, self._clock),
             Domains(self._catalog).shape_of(domain).key_dim,

@@ -22,6 +22,7 @@ from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.waiting import latest_wait
 from emm_engine.embeddings.provider import Embedder, Float32Array
 from emm_engine.errors import EmbedderUnavailable, TextRefused
+from emm_engine.extraction.conditions import embedded_conditions
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.shelf import recall
 from emm_engine.retrieval.answer import Answer, Association, Citation
@@ -110,13 +111,13 @@ class Retrieval:
     def _from_all(self, asked: _Asked, words: Reading | None) -> Answer:
         embedder, store = self._models(asked.runs[0])
         try:
-            key = embedder.embed([asked.question.text])[0]
+            key, conditions = _keys(embedder, asked.question.text)
         except (EmbedderUnavailable, TextRefused) as error:
             return self._from_text(asked, words, str(error))
         asked.clock.mark("embed")
         n_missing = self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
         asked.clock.mark("vectors_ready")
-        patterns = self._begin_matrix(asked, key)
+        patterns = self._begin_matrix(asked, conditions)
         try:
             n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
             nearest = self._nearest(asked, key, store, n_wanted)
@@ -192,6 +193,13 @@ class Retrieval:
             if undated:
                 notes.append(f"{undated} documents without a date are left out")
         return notes
+
+
+def _keys(embedder: Embedder, question: str) -> tuple[Float32Array, Float32Array]:
+    """(for the vectors, for the matrix): the same, unless the question is a list of conditions."""
+    conditions = embedded_conditions(question)
+    rows = embedder.embed([question] if conditions == question else [question, conditions])
+    return rows[0], rows[-1]
 
 
 def _ranking(asked: _Asked, words: Reading | None) -> Ranking | None:

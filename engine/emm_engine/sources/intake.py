@@ -59,7 +59,7 @@ class Intake:
                     yield from read_chat(found, self._told)
                 else:
                     yield from self._file(found)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # whatever foreign bytes may lead to; KeyboardInterrupt passes
                 self._told(found.source, f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX])
             self.bytes_done = before + size_of(found)
 

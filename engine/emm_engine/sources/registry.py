@@ -77,26 +77,23 @@ class Format:
     suffixes: frozenset[str]
     begins: re.Pattern[bytes] | None  # of the first bytes, where they are telling
     read: Read
-    what: str
 
 
-def _format(name: str, suffixes: str, begins: bytes | None, read: Read, what: str) -> Format:
+def _format(name: str, suffixes: str, begins: bytes | None, read: Read) -> Format:
     pattern = re.compile(begins, re.IGNORECASE) if begins is not None else None
-    return Format(name, frozenset(suffixes.split()), pattern, read, what)
+    return Format(name, frozenset(suffixes.split()), pattern, read)
 
 
 FORMATS = {
     each.name: each
     for each in (
-        _format("text", ".txt .md .markdown .rst", None, _text, "notes with front matter, plain text"),
-        _format(
-            "html", ".html .htm .xhtml", rb"(?:\xef\xbb\xbf)?\s{0,99}(?:<!doctype html|<html[\s>])", _html, "pages"
-        ),
-        _format("pdf", ".pdf", rb"%PDF-\d", _pdf, "the text layer"),
-        _format("eln", ".eln", None, _eln, "exports of electronic lab notebooks (RO-Crate)"),
-        _format("jsonl", ".jsonl .ndjson", None, _jsonl, "an object a line"),
-        _format("mail", ".mbox .mbx .eml", rb"From \S{1,200}[^\n]{0,200}\d{4}\r?\n", _mail, "mailboxes, by thread"),
-        _format("table", ".csv .tsv .parquet", rb"PAR1", _table, "experiments by row, series of sensors by window"),
+        _format("text", ".txt .md .markdown .rst", None, _text),
+        _format("html", ".html .htm .xhtml", rb"(?:\xef\xbb\xbf)?\s{0,99}(?:<!doctype html|<html[\s>])", _html),
+        _format("pdf", ".pdf", rb"%PDF-\d", _pdf),
+        _format("eln", ".eln", None, _eln),
+        _format("jsonl", ".jsonl .ndjson", None, _jsonl),
+        _format("mail", ".mbox .mbx .eml", rb"From \S{1,200}[^\n]{0,200}\d{4}\r?\n", _mail),
+        _format("table", ".csv .tsv .parquet", rb"PAR1", _table),
     )
 }
 _BY_SUFFIX = {suffix: each for each in FORMATS.values() for suffix in each.suffixes}

@@ -19,7 +19,7 @@ from emm_engine.sources.columns import Batch, Rows, opened_rows
 from emm_engine.sources.files import SourceFile
 from emm_engine.sources.series import windows
 from emm_engine.sources.settings import DEFAULT, Settings, Window
-from emm_engine.sources.survey import CELL_CHARS_MAX, Survey
+from emm_engine.sources.survey import Survey
 from emm_engine.sources.values import moment_of, version_key
 
 SERIES_ROWS_MIN = 200  # fewer rows without an outcome are a list
@@ -100,6 +100,3 @@ def _values(survey: Survey, batch: Batch, at: int) -> str:
             unit = f" {column.unit}" if column.unit and np.isfinite(float(values.numbers[at])) else ""
             said.append(f"{column.name} = {text}{unit}")
     return ("values: " + "; ".join(said)) if said else ""
-
-
-__all__ = ["CELL_CHARS_MAX", "experiment", "experiments", "is_series", "read_table"]

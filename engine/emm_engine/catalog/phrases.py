@@ -35,7 +35,9 @@ def phrase_model(catalog: Catalog, run: Run) -> PhraseModel:
     n_counted = rows.pop(_TOTAL, 0)
     if n_counted and n_counted * OUTGROWN_RATIO > min(n_held, SAMPLE):
         return PhraseModel(n_counted, rows)
-    ids = catalog.sample_ids(*where, SAMPLE)
+    ids = [] if n_counted else _first_ids(catalog, *where)
+    if len(ids) * OUTGROWN_RATIO <= min(n_held, SAMPLE):
+        ids = catalog.sample_ids(*where, SAMPLE)
     model = PhraseModel.of(passage.text for passage in materials(catalog, run.tenant_id, ids))
     with catalog.transaction():
         catalog.executemany("DELETE FROM phrases WHERE tenant_id = ? AND domain = ?", [where])
@@ -44,3 +46,12 @@ def phrase_model(catalog: Catalog, run: Run) -> PhraseModel:
             [(*where, phrase, count) for phrase, count in [(_TOTAL, model.n_passages), *model.counts.items()]],
         )
     return model
+
+
+def _first_ids(catalog: Catalog, tenant_id: int, domain: str) -> list[int]:
+    """What is left of the passages that a domain's phrases were counted over first: as its embedder was fitted on.
+
+    So phrases that a rebuild or a forgetting counts anew are those that there would have been.
+    """
+    fitted = catalog.query("SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
+    return catalog.sample_ids(tenant_id, domain, SAMPLE, fitted[0][0]) if fitted else []

@@ -52,15 +52,15 @@ class DomainModels:
         _require_same(run.scope, fitted, choice)
         return self.embedder(choice, fitted, patience), self.store(fitted)
 
-    def fit(self, run: Run, choice: EmbedderChoice, patience: Patience, vectors_folder: str = "") -> Fitted:
-        """Fit a model on what a run's domain holds now, and store it."""
+    def fit(self, run: Run, choice: EmbedderChoice, patience: Patience, *, anew: bool = False) -> Fitted:
+        """Fit a model on what a run's domain was fitted on before, or (`anew`) on what it holds now, and store it."""
         domain = run.scope.domain
-        n_passages, texts = sample_texts(self._catalog, run.tenant_id, domain, FIT_SAMPLE, anew=bool(vectors_folder))
+        n_passages, texts = sample_texts(self._catalog, run.tenant_id, domain, FIT_SAMPLE, anew=anew)
         embedder = provider_of(choice, patience, self._clock).fit(
             texts, Domains(self._catalog).shape_of(domain).key_dim
         )
         fingerprint = self._folder.save(embedder)
-        return Fitted(choice.identity, fingerprint, embedder.dim, n_passages, vectors_folder)
+        return Fitted(choice.identity, fingerprint, embedder.dim, n_passages, "")
 
     def embedder(self, choice: EmbedderChoice, fitted: Fitted, patience: Patience) -> Embedder:
         """A fitted model, checked against its fingerprint; loaded once a process."""

@@ -127,7 +127,7 @@ class Reembed:
         """The change under way, begun when there is none; None when the new model is the old one."""
         change = self._ledger.change()
         if change is None:
-            fitted = self._models.fit(self._runs()[0], choice, FOR_INGEST)
+            fitted = self._models.fit(self._runs()[0], choice, FOR_INGEST, anew=True)
             known = self._ledger.fitted()
             if known is not None and known.fingerprint == fitted.fingerprint:
                 return None

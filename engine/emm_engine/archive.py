@@ -26,6 +26,7 @@ from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
 from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest, OnProgress
+from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.growth import Growth
 from emm_engine.matrices.rollup import RollingUp, RollupReport
@@ -35,6 +36,7 @@ from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 from emm_engine.settings import Settings
 from emm_engine.upkeep import closing
+from emm_engine.upkeep.moving import MoveReport, Moving
 from emm_engine.upkeep.tree import Tree, hint_of
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.store import VectorStore
@@ -56,9 +58,11 @@ class Archive:
         self.settings = Settings(catalog)
         self.domains = Domains(catalog)
         self._closures = Closures(catalog)
-        self._shelf = MatrixShelf(path, catalog)
+        self._carrying = Carrying(path, catalog, self._rename_vectors)
+        self._shelf = MatrixShelf(path, catalog, self._carrying)
         self._growth = Growth(catalog, self._keys_of)
         self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
+        self._moving = Moving(catalog, self._shelf, self._carrying, self._rolling_up)
         self._consulting = Consulting(catalog, self._shelf)
         self._folder = EmbedderFolder(path / "embedders")
         self._embedders: dict[str, Embedder] = {}  # by fingerprint
@@ -108,6 +112,7 @@ class Archive:
         Refreshes the roll-ups above the run where that takes about a second at most.
         """
         self._closures.require_open(scope.require_run())
+        self._carrying.settle(scope)
         run = self._catalog.ensure_run(scope)
         with self._shelf.open_writer(run) as memory:
             self._closures.require_open(scope)  # again, for now nobody closes it behind our back
@@ -172,6 +177,14 @@ class Archive:
     def reopen_scope(self, place: Place) -> bool:
         """Take documents again; False when the scope was open. `ScopeError` while a scope above it is closed."""
         return closing.reopen(self._catalog, place)
+
+    def move(self, source: Scope, target: Scope) -> MoveReport:
+        """Give a run or project another name in its domain; a killed move is ended by whoever writes there next.
+
+        `FencedError`, and nothing changed, while one of its runs is written to; `ExistsError` where the target is
+        taken; `ScopeError` into another domain or tenant, or where a scope above is closed.
+        """
+        return self._moving.move(source, target)
 
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
@@ -264,6 +277,11 @@ class Archive:
         if fingerprint not in self._embedders:
             self._embedders[fingerprint] = self._folder.load(self._provider, fingerprint)
         return self._embedders[fingerprint], store
+
+    def _rename_vectors(self, run: Run, namespace: str) -> None:
+        store = self._store(run.scope)
+        if store is not None:
+            store.rename(namespace, str(run.scope))
 
     def _store(self, scope: Scope) -> VectorStore | None:
         """The vectors of a scope's domain; None before it has an embedder."""

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from emm import InputError
+
+COPY_BYTES: Final = 1 << 20  # read at a time
 READ_BYTES_MAX: Final = 1 << 30  # of one call: the system gives no more than 2 GiB
 _NOT_SYNCED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS, errno.ENOTSUP)  # not ours, or no such thing
 
@@ -97,6 +103,64 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def rename_durably(path: Path, into: Path) -> None:
+    """Give a file or folder another name on the same file system; nothing is done where it has it already.
+
+    The new name's folder is made; an empty folder there makes way, anything else under the new name raises `OSError`.
+    """
+    make_folder(into.parent)
+    if os.path.lexists(path):
+        os.rename(path, into)
+    sync_folder(into.parent)
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+
+
+def copy_folder(path: Path, into: Path, told: Callable[[int], None] | None = None) -> int:
+    """Copy a folder of regular files to a new name, durably; returns the bytes, and tells them as they come.
+
+    Links are not followed: they and everything else that is not a regular file are an `InputError`.
+    """
+    os.mkdir(into)
+    n_bytes = 0
+    for name in sorted(os.listdir(path)):
+        try:
+            source = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise InputError("not a regular file", file=str(path / name)) from error
+        try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise InputError("not a regular file", file=str(path / name))
+            copy = os.open(into / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                while part := os.read(source, COPY_BYTES):
+                    _write_all(copy, part)
+                    n_bytes += len(part)
+                    if told is not None:
+                        told(len(part))
+                os.fsync(copy)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(source)
+    sync_folder(into)
+    sync_folder(into.parent)
+    return n_bytes
+
+
+@contextlib.contextmanager
+def alone(*folders: Path) -> Iterator[None]:
+    """Hold the lock of each folder, which dies with the process; `BlockingIOError` where another holds one."""
+    with contextlib.ExitStack() as held:
+        for folder in dict.fromkeys(folders):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def temporary_name() -> str:
     """A fresh hidden name."""
     return f".{secrets.token_hex(8)}.tmp"
@@ -106,10 +170,14 @@ def _write(path: Path, flags: int, data: bytes) -> int:
     """Open, write all, fsync; the file's size."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        _write_all(descriptor, data)
         os.fsync(descriptor)
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

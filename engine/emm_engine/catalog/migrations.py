@@ -23,4 +23,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "PRIMARY KEY(tenant_id, scope, scope_id)) WITHOUT ROWID",
         "ALTER TABLE scopes DROP COLUMN closed",
     ),
+    (  # 4: runs that got another name, or came from another archive, and whose files may still lie elsewhere
+        "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants, memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, "
+        "named INTEGER NOT NULL)",
+    ),
 )

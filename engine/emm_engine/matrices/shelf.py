@@ -20,27 +20,37 @@ from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import RIDGE, Scope
+from emm_engine.matrices.carrying import Carrying
+
+MOVES_MET_MAX = 2
 
 
 class MatrixShelf:
     """Opens the memories of an archive's runs."""
 
-    def __init__(self, root: Path, catalog: Catalog) -> None:
+    def __init__(self, root: Path, catalog: Catalog, carrying: Carrying) -> None:
         self._root = root
         self._catalog = catalog
+        self._carrying = carrying
         self._domains = Domains(catalog)
         self._readers: dict[int, emm.Memory] = {}
         self._rollups: dict[Scope, emm.Memory] = {}
         self.notices: dict[str, None] = {}  # of the memories opened for reading, each once
 
     def path(self, run: Run) -> Path:
-        return self._root / run.scope.memory_path
+        return self._carrying.path(run)
 
     def open_writer(self, run: Run) -> emm.Memory:
-        """The run's memory for writing, made when new; `FencedError` when another writer holds it."""
+        """The run's memory for writing, made when new; `FencedError` when another writer holds it, or it is moved."""
         self.release(run)
-        memory = self._open_or_create(run)
+        self._carrying.settle(run.scope)
         try:
+            memory = self._open_or_create(run)
+        except emm.EmmError:
+            self._carrying.require_settled(run)
+            raise
+        try:
+            self._carrying.require_settled(run)
             current = self._catalog.runs(run.scope)[0]  # now under the lock: nobody else binds it
             if current.memory_uuid is None and memory.write_count:
                 raise CatalogError(
@@ -76,7 +86,7 @@ class MatrixShelf:
         self.release(run)
         if run.memory_uuid is None:
             return None
-        memory = emm.open(str(self.path(run)), mode="r")
+        memory = self.open_reader(run)
         try:
             _check_identity(memory, run)
         except BaseException:
@@ -86,7 +96,15 @@ class MatrixShelf:
         self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
 
-    def rollup_path(self, scope: Scope) -> Path:
+    def open_reader(self, run: Run) -> emm.Memory:
+        """The run's memory for reading, wherever it lies; the caller closes it."""
+        for _ in range(MOVES_MET_MAX):
+            with contextlib.suppress(emm.MissingError):  # it was moved between our look and our opening
+                return emm.open(str(self.path(run)), mode="r")
+        return emm.open(str(self.path(run)), mode="r")
+
+    def place(self, scope: Scope) -> Path:
+        """Where the memory of a scope belongs."""
         return self._root / scope.memory_path
 
     def rollup_reader(self, scope: Scope, uuid: str) -> emm.Memory | None:
@@ -96,7 +114,7 @@ class MatrixShelf:
             return held
         self.release_rollup(scope)
         try:
-            memory = emm.open(str(self.rollup_path(scope)), mode="r")
+            memory = emm.open(str(self.place(scope)), mode="r")
         except emm.EmmError as error:
             self.notices[f"the roll-up of {scope} is not used: {error}"] = None
             return None

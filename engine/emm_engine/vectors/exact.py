@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.embeddings.provider import Float32Array
-from emm_engine.files import append_durably, make_folder, read_whole, replace_durably, size_of
-from emm_engine.vectors.store import Ids
+from emm_engine.files import append_durably, make_folder, read_whole, rename_durably, replace_durably, size_of
+from emm_engine.vectors.store import Ids, Rows
 
 MAGIC = b"\x89EMMVEC\n"
 HEADER = struct.Struct("<8sI12x32sI4x")  # magic, dim, fingerprint, CRC-32 of the fields before it
@@ -111,6 +111,15 @@ class ExactVectors:
         held = self._load(namespace)
         self._open[namespace] = _merged(held, ids, text_hashes, vectors, np.ones(len(ids), bool))
         self._open[namespace].extended = True
+
+    def everything(self, namespace: str) -> Rows:
+        return self._current(namespace)
+
+    def rename(self, namespace: str, into: str) -> None:
+        rename_durably(self._path(namespace), self._path(into))
+        for each in (namespace, into):
+            self._open.pop(each, None)
+            self._sound.pop(each, None)
 
     def forget_cached(self) -> None:
         self._open.clear()

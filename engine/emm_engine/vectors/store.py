@@ -19,6 +19,25 @@ from emm_engine.embeddings.provider import Float32Array
 Ids = npt.NDArray[np.int64]
 
 
+class Rows(Protocol):
+    """Vectors by id, each id once and ascending."""
+
+    @property
+    def ids(self) -> Ids:
+        """(n,)"""
+        ...
+
+    @property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """(n,) of the texts"""
+        ...
+
+    @property
+    def vectors(self) -> Float32Array:
+        """(n, dim)"""
+        ...
+
+
 class VectorStore(Protocol):
     """Vectors by id, in namespaces. `namespace` is a scope's text form."""
 
@@ -50,6 +69,14 @@ class VectorStore(Protocol):
 
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: npt.NDArray[np.uint64]) -> None:
         """Add vectors in memory only: how a reader answers in full over a damaged or lagging store."""
+        ...
+
+    def everything(self, namespace: str) -> Rows:
+        """Every vector of a namespace, in memory."""
+        ...
+
+    def rename(self, namespace: str, into: str) -> None:
+        """Give a namespace another name, in place of whatever has that one; done again, it changes nothing."""
         ...
 
     def forget_cached(self) -> None:

@@ -7,6 +7,7 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,23 +21,26 @@ from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
+from emm_engine.catalog.transfer import exported_scope, say_exported
 from emm_engine.documents import Document
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Float32Array, Provider
 from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
-from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest, OnProgress
+from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.growth import Growth
 from emm_engine.matrices.rollup import RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
-from emm_engine.reports import IngestReport, LevelStatus, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, OnProgress, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 from emm_engine.settings import Settings
-from emm_engine.upkeep import closing
+from emm_engine.upkeep import closing, publishing
+from emm_engine.upkeep.copying import Side
 from emm_engine.upkeep.moving import MoveReport, Moving
+from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.store import VectorStore
@@ -186,6 +190,36 @@ class Archive:
         """
         return self._moving.move(source, target)
 
+    def export(self, place: Place, path: str | os.PathLike[str], progress: OnProgress | None = None) -> TravelReport:
+        """A scope as an archive of its own, which appears whole under its name or not at all.
+
+        `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
+        """
+        started, out = time.perf_counter(), Path(path)
+        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._provider) as other:
+            copied, rollups = Travelling(self._side(), other._side(), other._rolling_up, progress).bring(place, place)
+            say_exported(other._catalog, place)
+            other.close()
+            publishing.publish(scratch, out)
+        seconds = time.perf_counter() - started
+        return TravelReport(str(place), str(place), str(path), copied, rollups, seconds)
+
+    def import_from(
+        self, path: str | os.PathLike[str], into: Place | None = None, progress: OnProgress | None = None
+    ) -> TravelReport:
+        """The scope of an exported archive, under its own name or another of the same level; idempotent.
+
+        `ExistsError` where a name is taken by another run, `EmbedderError` where the domain has another embedder,
+        `CatalogError` where the archive at `path` is not what an export is.
+        """
+        started = time.perf_counter()
+        with Archive.open(path, self._provider) as other:
+            place = exported_scope(other._catalog, str(path))
+            travelling = Travelling(other._side(), self._side(), self._rolling_up, progress)
+            copied, rollups = travelling.bring(place, into or place)
+        seconds = time.perf_counter() - started
+        return TravelReport(str(place), str(into or place), str(path), copied, rollups, seconds)
+
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
@@ -210,6 +244,9 @@ class Archive:
             return report
         saturation = float(memory.saturation)
         return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
+
+    def _side(self) -> Side:
+        return Side(self.path, self._catalog, self._shelf, self._carrying, self._store)
 
     def _finish(self, run: Run) -> None:
         """End what an interrupted ingest left, once nobody else writes the run."""

@@ -15,7 +15,7 @@ from typing import Final
 
 import emm
 from emm_engine import Archive, IngestReport, Scope, text_folder
-from emm_engine.ingest.pipeline import OnProgress
+from emm_engine.reports import OnProgress
 from emm_fuzz.fork_server import Tell
 
 RUN: Final = Scope("lab", "notes", "bench", "2026-11")

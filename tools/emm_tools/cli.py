@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("engine_commands", "ingest"),
     "ask": ("engine_commands", "ask"),
-    "move": ("travel_commands", "move"),
+    **{name: ("travel_commands", name.replace("import", "import_")) for name in ("move", "export", "import")},
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),

@@ -107,6 +107,24 @@ class Catalog:
             self._label_ids.clear()
             raise self._translated(error) from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads that see one moment, whatever others write meanwhile."""
+        self.query("BEGIN")
+        try:
+            yield
+        finally:
+            self.query("COMMIT")
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """{table: {column: its declared type}}, without what a full-text table is made of."""
+        tables = [row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid")]
+        return {
+            table: {row[1]: row[2] for row in self.query(f'PRAGMA table_info("{table}")')}
+            for table in tables
+            if not table.startswith(("sqlite_", "fulltext_"))
+        }
+
     def _translated(self, error: sqlite3.Error) -> StorageError | CatalogError:
         operational = isinstance(error, sqlite3.OperationalError)
         kind = StorageError if operational else CatalogError
@@ -143,14 +161,18 @@ class Catalog:
         if found:
             return found[0]
         with self.transaction():
-            self.executemany("INSERT OR IGNORE INTO tenants(name) VALUES (?)", [(scope.tenant,)])
-            tenant_id = self.tenant_id(scope.tenant)
-            assert tenant_id is not None
-            create_fulltext(self._connection, tenant_id)
-            self.executemany(
-                "INSERT OR IGNORE INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?)",
-                [(tenant_id, scope.domain, scope.project, scope.run)],
-            )
+            return self.make_run(scope)
+
+    def make_run(self, scope: Scope) -> Run:
+        """What `ensure_run` does, inside a transaction."""
+        self.executemany("INSERT OR IGNORE INTO tenants(name) VALUES (?)", [(scope.tenant,)])
+        tenant_id = self.tenant_id(scope.tenant)
+        assert tenant_id is not None
+        create_fulltext(self._connection, tenant_id)
+        self.executemany(
+            "INSERT OR IGNORE INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?)",
+            [(tenant_id, scope.domain, scope.project, scope.run)],
+        )
         return self.runs(scope)[0]
 
     def bind_memory(self, run: Run, uuid: str) -> None:
@@ -205,16 +227,19 @@ class Catalog:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (*owner, document_id, span.start, span.end, text_hash(embedded_text(document.title, body))),
             )
-            self.insert(
-                f"INSERT INTO {fulltext_table(run.tenant_id)}(rowid, source, title, body) VALUES (?, ?, ?, ?)",
-                (passage_id, document.source, document.title, body),
-            )
+            self.add_words(run.tenant_id, [(passage_id, document.source, document.title, body)])
             self.insert(
                 "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
                 (passage_id, *owner),
             )
         superseded = self._supersede(run, document, document_id)
         return Added(documents=1, superseded=superseded, passages=len(spans))
+
+    def add_words(self, tenant_id: int, entries: Sequence[tuple[int, str, str, str]]) -> None:
+        """Put (passage id, source, title, passage) into the tenant's full-text table, inside a transaction."""
+        self.executemany(
+            f"INSERT INTO {fulltext_table(tenant_id)}(rowid, source, title, body) VALUES (?, ?, ?, ?)", entries
+        )
 
     def _supersede(self, run: Run, document: Document, document_id: int) -> int:
         """Retire the current version under the document's key, if there is one."""

@@ -79,8 +79,17 @@ class EmbedderFolder:
         replace_durably(self._path(fingerprint), data)
         return fingerprint
 
+    def copy(self, fingerprint: str, into: EmbedderFolder) -> None:
+        """Store a model in another archive's folder too, whole or not at all."""
+        data = self._bytes(fingerprint)
+        make_folder(into._folder)
+        replace_durably(into._path(fingerprint), data)
+
     def load(self, provider: Provider, fingerprint: str) -> Embedder:
         """The model with this fingerprint; `EmbedderError` when it is missing or its bytes differ."""
+        return provider.from_bytes(self._bytes(fingerprint))
+
+    def _bytes(self, fingerprint: str) -> bytes:
         path = self._path(fingerprint)
         try:
             data = path.read_bytes()
@@ -89,4 +98,4 @@ class EmbedderFolder:
         found = hashlib.sha256(data).hexdigest()
         if found != fingerprint:
             raise EmbedderError("the embedding model changed", file=path.name, expected=fingerprint, found=found)
-        return provider.from_bytes(data)
+        return data

@@ -22,7 +22,7 @@ from emm_engine.catalog.store import Added, Catalog, Run
 from emm_engine.documents import Document, Label
 from emm_engine.embeddings.provider import Embedder
 from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
-from emm_engine.reports import IngestReport, Progress
+from emm_engine.reports import IngestReport, OnProgress, Progress
 from emm_engine.vectors.store import Ids, VectorStore
 
 DOCUMENTS_PER_TRANSACTION = 1000
@@ -31,7 +31,6 @@ PAIRS_PER_BATCH = 256  # one matrix commit
 FIT_ENOUGH = 4000  # passages beyond which an embedder's fit is no longer the limit
 OUTGROWN_RATIO = 4
 
-OnProgress = Callable[[Progress], None]
 Models = Callable[[Run], tuple[Embedder, VectorStore]]
 
 

@@ -4,6 +4,7 @@
 # make bench              capacity of the three rules, and the engine's held-out test
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
+# make bench-latency      time from question to answer at 100,000 passages, into docs/benchmarks
 # make bench-verify       emm-verify beside hashlib, sha256sum, b3sum, restic and borg, into docs/benchmarks/verify.md
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
 # make neon               the kernel's tests on aarch64, under qemu-user
@@ -13,7 +14,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser bench bench-pages bench-kernel bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser bench bench-pages bench-kernel bench-latency bench-verify sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -43,6 +44,10 @@ bench-kernel:
 	@sh tools/venv.sh demo,bench
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE .venv/bin/emm bench kernel \
 		--json docs/benchmarks/kernel.json --write docs/benchmarks/kernel.md $(ARGS)
+
+bench-latency:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench latency --json docs/benchmarks/latency.json --write docs/benchmarks/latency.md $(ARGS)
 
 bench-verify:
 	@sh tools/venv.sh demo

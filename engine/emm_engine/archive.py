@@ -15,14 +15,14 @@ from types import TracebackType
 
 import numpy as np
 
-from emm import ExistsError, InputError, Memory, MissingError
+from emm import ExistsError, Memory, MissingError
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.transfer import exported_scope, say_exported
-from emm_engine.documents import Document
+from emm_engine.documents import Document, Label
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Float32Array, Provider
 from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.files import make_folder
@@ -36,20 +36,20 @@ from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.reports import IngestReport, LevelStatus, OnProgress, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
+from emm_engine.retrieval.question import Filters, Question
 from emm_engine.settings import Settings
 from emm_engine.upkeep import closing, publishing
 from emm_engine.upkeep.copying import Side
 from emm_engine.upkeep.moving import MoveReport, Moving
 from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
-from emm_engine.vectors.exact import ExactVectors
-from emm_engine.vectors.store import VectorStore
+from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.store import RecallReport, VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
 FIT_SAMPLE = 12_000  # passages the embedder is fitted on
 K = 5
 TOKEN_BUDGET = 1500
-QUESTION_CHARS_MAX = 10_000
 
 
 class Archive:
@@ -71,7 +71,7 @@ class Archive:
         self._folder = EmbedderFolder(path / "embedders")
         self._embedders: dict[str, Embedder] = {}  # by fingerprint
         self._stores: dict[str, VectorStore] = {}
-        self._retrieval = Retrieval(catalog, self._consulting, self._models)
+        self._retrieval = Retrieval(catalog, self._consulting, self._models, lambda: Catalog(catalog.path))
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
@@ -95,6 +95,7 @@ class Archive:
         return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
 
     def close(self) -> None:
+        self._retrieval.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -132,20 +133,22 @@ class Archive:
         k: int = K,
         token_budget: int = TOKEN_BUDGET,
         as_of: str | None = None,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        labels: Iterable[Label] = (),
+        source: str | None = None,
+        without: Iterable[str] = (),
     ) -> Answer:
         """Cited passages and associations for a question, over everything at or below a scope.
 
-        `as_of` (`YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC) answers from what was dated up to then.
+        Lexical, vector and matrix recall are asked at the same time; `without` names those to leave out, as the setting
+        `retrieval.data.local` does for good. Moments are `YYYY[-MM[-DD[THH:MM:SSZ]]]`, UTC: `as_of` answers from what
+        was known then, `since` and `until` from documents dated between them. `labels` must all be carried, `source`
+        is a shell pattern. `InputError` for anything that cannot be asked.
         """
-        if not question.strip() or len(question) > QUESTION_CHARS_MAX:
-            raise InputError(
-                "an empty question" if not question.strip() else "the question is too long",
-                expected=f"1 to {QUESTION_CHARS_MAX} characters",
-                found=len(question),
-            )
-        if k < 1 or token_budget < 1:
-            raise InputError("k and token_budget are at least 1", found=(k, token_budget))
-        return self._retrieval.ask(question, scope, k, token_budget, as_of)
+        filters = Filters(as_of, since, until, tuple(labels), source)
+        return self._retrieval.ask(Question(question, scope, k, token_budget, filters, frozenset(without)))
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
@@ -225,6 +228,15 @@ class Archive:
         return [run.scope for run in self._catalog.all_runs()]
 
     @property
+    def parallel(self) -> bool:
+        """Whether `ask` asks its three recalls at the same time; switched off, it tells how much that saves."""
+        return self._retrieval.legs.parallel
+
+    @parallel.setter
+    def parallel(self, value: bool) -> None:
+        self._retrieval.legs.parallel = value
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What the memories that `ask` and `tree` have opened say about themselves, each with its run."""
         return tuple(self._shelf.notices)
@@ -278,6 +290,7 @@ class Archive:
         shape = self.domains.shape_of(run.scope.domain)
         saturation = float(memory.saturation) if memory is not None else 0.0
         store = self._store(run.scope)
+        recall = store.recall(str(run.scope)) if store is not None else RecallReport(1.0, 0, None)
         return RunStatus(
             scope=str(run.scope),
             documents=documents,
@@ -290,6 +303,8 @@ class Archive:
             dim=memory.dim if memory is not None else shape.dim,
             saturation=saturation,
             vectors=store.count(str(run.scope)) if store is not None else 0,
+            vector_recall=recall.recall,
+            vector_search_k=recall.search_k,
             closed=self._closures.closed_by(run.scope) is not None,
             hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
         )
@@ -327,7 +342,7 @@ class Archive:
             return None
         _, fingerprint, dim = known
         if fingerprint not in self._stores:
-            self._stores[fingerprint] = ExactVectors(self.path / "vectors", dim, fingerprint)
+            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
         return self._stores[fingerprint]
 
 

@@ -13,15 +13,25 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from emm import InputError
 
 COPY_BYTES: Final = 1 << 20  # read at a time
 READ_BYTES_MAX: Final = 1 << 30  # of one call: the system gives no more than 2 GiB
 _NOT_SYNCED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS, errno.ENOTSUP)  # not ours, or no such thing
+
+
+class Identity(NamedTuple):
+    """What tells a file from one that was put in its place, and from itself once it has grown."""
+
+    inode: int
+    size: int  # bytes
+
+
+NO_FILE: Final = Identity(0, 0)
 
 
 def make_folder(path: Path) -> None:
@@ -51,11 +61,11 @@ def make_folder(path: Path) -> None:
                 raise
 
 
-def replace_durably(path: Path, data: bytes) -> None:
-    """Put a file in place whole: temporary name, fsync, rename, fsync of the folder."""
+def replace_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Put a file in place whole, from its bytes or its parts: temporary name, fsync, rename, fsync of the folder."""
     temporary = path.with_name(temporary_name())
     try:
-        _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, data)
+        _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, (data,) if isinstance(data, bytes) else data)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -64,34 +74,62 @@ def replace_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def append_durably(path: Path, data: bytes) -> int:
-    """Grow a file that exists; the bytes that it then has, all of them durable."""
-    return _write(path, os.O_WRONLY | os.O_APPEND, data)
+def append_durably(path: Path, data: bytes) -> Identity:
+    """Grow a file that exists; every byte of it is durable then."""
+    return _write(path, os.O_WRONLY | os.O_APPEND, (data,))
+
+
+def remove_durably(path: Path) -> None:
+    """Take a file away, for good; nothing is done where there is none."""
+    if identity_of(path) != NO_FILE:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sync_folder(path.parent)
 
 
 def read_whole(path: Path) -> bytes:
     """Every byte of a file; none where there is no file."""
+    return read_ends(path, 0, 0)[1]
+
+
+def read_ends(path: Path, head_bytes: int, start: int) -> tuple[bytes, bytes, Identity]:
+    """(the first `head_bytes`, everything from byte `start` on, whose these are); nothing where there is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return b""
+        return b"", b"", NO_FILE
     try:
-        parts: list[bytes] = []
-        offset, size = 0, os.fstat(descriptor).st_size
-        while part := os.pread(descriptor, min(size - offset, READ_BYTES_MAX), offset):
-            parts.append(part)
-            offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        status = os.fstat(descriptor)
+        head = _read(descriptor, 0, min(head_bytes, status.st_size))
+        return head, _read(descriptor, start, status.st_size), Identity(status.st_ino, status.st_size)
     finally:
         os.close(descriptor)
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file; 0 where there is no file."""
+def _read(descriptor: int, offset: int, end: int) -> bytes:
+    parts: list[bytes] = []
+    while offset < end and (part := os.pread(descriptor, min(end - offset, READ_BYTES_MAX), offset)):
+        parts.append(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def identity_of(path: Path) -> Identity:
+    """Which file this is, and how long."""
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except FileNotFoundError:
-        return 0
+        return NO_FILE
+    return Identity(status.st_ino, status.st_size)
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file that someone else has written."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(path: Path) -> None:
@@ -166,13 +204,15 @@ def temporary_name() -> str:
     return f".{secrets.token_hex(8)}.tmp"
 
 
-def _write(path: Path, flags: int, data: bytes) -> int:
-    """Open, write all, fsync; the file's size."""
+def _write(path: Path, flags: int, parts: Iterable[bytes]) -> Identity:
+    """Open, write all, fsync."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
-        _write_all(descriptor, data)
+        for part in parts:
+            _write_all(descriptor, part)
         os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        return Identity(status.st_ino, status.st_size)
     finally:
         os.close(descriptor)
 

@@ -1,6 +1,6 @@
 """The engine's vector log on the simulated disk: acknowledged vectors survive, torn ones are absent, none is made up.
 
-Purpose: the promises of `emm_engine.vectors.exact` and `emm_engine.files`, attacked as those of a memory are.
+Purpose: the promises of `emm_engine.vectors.log` and `emm_engine.files`, attacked as those of a memory are.
 Invariants: after any crash every id has the vector that was acknowledged last or one that was started since, or none
 where none was acknowledged; what a writer has seen and gone on from is durable once its own next batch is.
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from emm_engine import files
 from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.segmented import SegmentedVectors
 from emm_fuzz.crash_states import LIGHT, Bounds, Image, image_hash, images
 from emm_fuzz.judge import ViolationError
 from emm_fuzz.places import crash_point
@@ -51,13 +52,12 @@ def engine_on(disk: SimulatedDisk) -> Iterator[None]:
         yield
 
 
-def store() -> ExactVectors:
-    return ExactVectors(Path(FOLDER), DIM, "ab" * 32)
+Store = ExactVectors | SegmentedVectors
 
 
-def held_by(vectors: ExactVectors) -> dict[int, Vector]:
+def held_by(vectors: Store) -> dict[int, Vector]:
     """Every id with its vector, to the bit."""
-    found = vectors._load(NAMESPACE)
+    found = vectors.everything(NAMESPACE)
     rows = zip(found.ids.tolist(), found.hashes.tolist(), found.vectors, strict=True)
     return {identity: (digest, row.tobytes()) for identity, digest, row in rows}
 
@@ -94,11 +94,17 @@ class LogRun:
     """One log living through one workload."""
 
     def __init__(
-        self, words: Sequence[str], tally: Tally, faults: Sequence[Fault] = (), bounds: Bounds = LIGHT
+        self,
+        words: Sequence[str],
+        tally: Tally,
+        faults: Sequence[Fault] = (),
+        bounds: Bounds = LIGHT,
+        kind: type[Store] = ExactVectors,
     ) -> None:
         self.words = words
         self.tally = tally
         self.bounds = bounds
+        self.kind = kind
         self.disk = SimulatedDisk(faults)
         self.disk.put("/archive", {"catalog.sqlite": b"is not part of this"})
         self.acknowledged: dict[int, Vector] = {}
@@ -110,7 +116,7 @@ class LogRun:
         self.tally.workloads += 1
         self.disk.on_sync = self._look
         with engine_on(self.disk):
-            vectors = store()
+            vectors = self._store()
             for place, word in enumerate(self.words):
                 if word in ("reopen", "kill"):
                     if self.disk.in_doubt:
@@ -121,16 +127,19 @@ class LogRun:
             self._look("end")
         self.tally.faults += self.disk.faults_met
 
-    def _successor(self, word: str) -> ExactVectors:
+    def _store(self) -> Store:
+        return self.kind(Path(FOLDER), DIM, "ab" * 32)
+
+    def _successor(self, word: str) -> Store:
         if word == "kill":
             self.disk.kill()
         self.excused = self.disk.dropped
-        return store()
+        return self._store()
 
-    def _write(self, vectors: ExactVectors, wanted: Held) -> None:
+    def _write(self, vectors: Store, wanted: Held) -> None:
         """One batch. What was to be seen before counts as acknowledged with it, since it will not be written again."""
         try:
-            seen = held_by(store())
+            seen = held_by(self._store())
             for identity, vector in wanted.items():
                 self.started.setdefault(identity, []).append(vector)
             syncs = self.disk.calls["fsync"]
@@ -163,7 +172,7 @@ class LogRun:
 
     def _judge(self, image: Image, where: str) -> None:
         with engine_on(SimulatedDisk.holding(RUN, image)) as _:
-            found = held_by(store())
+            found = held_by(self._store())
         for identity in found.keys() | self.acknowledged.keys():
             allowed = [self.acknowledged.get(identity), *self.started.get(identity, ())]
             if found.get(identity) not in allowed:
@@ -173,15 +182,15 @@ class LogRun:
 
     def _go_on_from(self, disk: SimulatedDisk) -> None:
         """A new process on what is left embeds again what is missing, as an ingest does, with crashes on its way."""
-        after = LogRun((), self.tally, bounds=Bounds(8, 2, 1))
+        after = LogRun((), self.tally, bounds=Bounds(8, 2, 1), kind=self.kind)
         after.disk, after.nested, after.excused = disk, True, disk.dropped
         after.acknowledged, after.started = dict(self.acknowledged), {k: list(v) for k, v in self.started.items()}
         disk.on_sync = after._look
         with engine_on(disk):
-            after._write(store(), batch("add", 90))
+            after._write(self._store(), batch("add", 90))
 
 
-def write(vectors: ExactVectors, wanted: Held) -> None:
+def write(vectors: Store, wanted: Held) -> None:
     """Additions or removals through the store."""
     ids = np.fromiter(wanted, np.int64, len(wanted))
     rows = [vector for vector in wanted.values() if vector is not None]
@@ -192,15 +201,15 @@ def write(vectors: ExactVectors, wanted: Held) -> None:
     vectors.add(NAMESPACE, ids, numbers, np.array([digest for digest, _ in rows], np.uint64))
 
 
-def explore(length: int, tally: Tally) -> None:
+def explore(length: int, tally: Tally, kind: type[Store] = ExactVectors) -> None:
     """Every workload of that length; stops at the first violation, which names the words."""
     for words in itertools.product(WORDS, repeat=length):
-        run_one(words, tally)
+        run_one(words, tally, kind=kind)
 
 
-def run_one(words: Sequence[str], tally: Tally, faults: Sequence[Fault] = ()) -> None:
+def run_one(words: Sequence[str], tally: Tally, faults: Sequence[Fault] = (), kind: type[Store] = ExactVectors) -> None:
     try:
-        LogRun(words, tally, faults).go()
+        LogRun(words, tally, faults, kind=kind).go()
     except ViolationError as error:
         plan = "".join(f", {each.call} {each.nth} {each.how}" for each in faults)
         tally.violations.append(f"{' '.join(words)}{plan}: {error}")

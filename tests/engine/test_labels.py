@@ -14,13 +14,14 @@ import pytest
 
 from emm_engine import Label
 from emm_engine.matrices.labels import code, codes, facts, pair_labels, value, weight_of
+from emm_engine.matrices.packed import packed, products
 from emm_engine.retrieval.associations import Candidates, decode
 
 DIM = 768
 
 
 def candidates(labels: list[Label], bases: list[float] | None = None) -> Candidates:
-    return Candidates(labels, codes(labels, DIM), bases or [0.0] * len(labels))
+    return Candidates(labels, packed(labels, DIM), [1] * len(labels), bases or [0.0] * len(labels))
 
 
 def test_a_code_is_sha256_in_counter_mode() -> None:
@@ -86,3 +87,13 @@ def test_what_is_common_everywhere_is_no_association() -> None:
     recalled = value([(labels[0], 0.7 * weight_of("urgency")), (labels[1], 0.3)], DIM)
     assert [item.label for item in decode(recalled, candidates(labels, [0.66, 0.01]), 5)] == [labels[1]]
     assert len(decode(recalled, candidates(labels, [0.1, 0.01]), 5)) == 2
+
+
+@pytest.mark.parametrize("dim", [8, 100, 512, 768, 1024])
+def test_packed_codes_give_the_products_of_the_codes(dim: int) -> None:
+    """Red when a bit stands for another number or another sign, or the numbers beyond `dim` count."""
+    labels = [Label("tag", f"name {number}") for number in range(300)]
+    vector = np.random.default_rng(dim).standard_normal(dim).astype(np.float32)
+    expected = codes(labels, dim).astype(np.float64) @ vector
+    assert np.abs(products(packed(labels, dim), vector) - expected).max() < 1e-5
+    assert products(packed([], dim), vector).shape == (0,)

@@ -158,9 +158,9 @@ MOMENTS = {
     "names changed": ("emm_engine.catalog.relocations.Relocations.rename", True, 1),
     "before the first memory": ("os.rename", False, 1),
     "the first memory there": ("os.rename", True, 1),
-    "its vectors there": ("emm_engine.vectors.exact.ExactVectors.rename", True, 1),
+    "its vectors there": ("emm_engine.vectors.segmented.SegmentedVectors.rename", True, 1),
     "the first run done": ("emm_engine.catalog.relocations.Relocations.end", True, 1),
-    "the second memory there": ("emm_engine.vectors.exact.ExactVectors.rename", False, 2),
+    "the second memory there": ("emm_engine.vectors.segmented.SegmentedVectors.rename", False, 2),
     "all done": ("emm_engine.catalog.relocations.Relocations.end", True, 2),
 }
 

@@ -26,6 +26,7 @@ from emm_engine.catalog.store import Catalog
 from emm_engine.embeddings.provider import EmbedderFolder
 from emm_engine.hierarchy import Shape
 from emm_engine.vectors.exact import ExactVectors
+from emm_engine.vectors.segmented import SegmentedVectors
 
 Make = Callable[..., list[Document]]
 RUN = Scope("lab", "code", "debian", "host")
@@ -75,7 +76,7 @@ MOMENTS = {
     "after text": killer(Catalog, "add_documents", True, 1),
     "memory made, not recorded": killer(Catalog, "bind_memory", False, 1),
     "model stored, not recorded": killer(EmbedderFolder, "save", True, 1),
-    "vectors stored": killer(ExactVectors, "add", True, 1),
+    "vectors stored": killer(SegmentedVectors, "add", True, 1),
     "first batch intended": killer(PairLedger, "intend_write", True, 1),
     "first batch written, not settled": killer(emm.Memory, "write", True, 1),
     "second batch intended": killer(PairLedger, "intend_write", True, 2),
@@ -239,7 +240,7 @@ def test_vectors_of_other_texts_under_the_same_ids_are_not_used(tmp_path: Path, 
         answers = spoken(archive)
     shuffled = bytearray((tmp_path / "a" / relative).read_bytes())
     store = ExactVectors(tmp_path / "a" / "vectors", 256, fingerprint_of(tmp_path / "a"))
-    held = store._load(str(RUN))
+    held = store.everything(str(RUN))
     store.add(str(RUN), held.ids, held.vectors[::-1].copy(), held.hashes[::-1].copy())  # valid records, wrong texts
     assert (tmp_path / "a" / relative).read_bytes() != shuffled
     with Archive.open(tmp_path / "a") as archive:

@@ -280,7 +280,7 @@ MOMENTS = {
     "rows not committed": ("emm_engine.catalog.relocations.Relocations.arrive", True, 1),
     "committed, the memory hidden": ("emm_engine.matrices.carrying.Carrying.end", False, 2),
     "the first run there": ("emm_engine.matrices.carrying.Carrying.end", True, 2),
-    "its vectors there": ("emm_engine.vectors.exact.ExactVectors.add", True, 1),
+    "its vectors there": ("emm_engine.vectors.segmented.SegmentedVectors.add", True, 1),
     "the second memory copied": ("emm_engine.upkeep.copying.copy_folder", True, 2),
     "all but the settings": ("emm_engine.catalog.transfer.Transfer.settings", False, 1),
     "all": ("emm_engine.catalog.transfer.Transfer.settings", True, 1),

@@ -122,6 +122,26 @@ def test_as_of_leaves_out_what_came_later(run, archive: Path) -> None:
     assert run("emm", "ask", archive, "valve leak", "--as-of", "soon").code == 2
 
 
+def test_filters_and_ablations_of_ask(run, archive: Path) -> None:
+    """Red when an option of `ask` does not reach the engine, or a mistyped one is taken for something else."""
+    late = run("emm", "ask", archive, "valve leak", "--since", "2023-05", "-k", "50").out
+    assert "2023-05-11" in late and "2023-03-11" not in late
+    early = run("emm", "ask", archive, "valve leak", "--until", "2023-03", "-k", "50").out
+    assert "2023-03-11" in early and "2023-05-11" not in early
+    tagged = run("emm", "ask", archive, "valve leak", "--label", "tag:detector", "-k", "50").out
+    assert "of the detector" in tagged and "of the reactor" not in tagged
+    assert "no associations for a filtered question" in tagged
+    named = json.loads(run("emm", "ask", archive, "leak", "--source", "*reactor*", "-k", "50", "--json").out)
+    assert named["citations"] and all("reactor" in citation["source"] for citation in named["citations"])
+    assert named["filters"]["source"] == "*reactor*" and named["recalls"] == ["lexical", "vector", "matrix"]
+    words = json.loads(run("emm", "ask", archive, "leak", "--without", "vector", "--without", "matrix", "--json").out)
+    assert words["recalls"] == ["lexical"] and not words["associations"]
+    for wrong in (["--label", "detector"], ["--since", "May"], ["--without", "words"], ["--source", ""]):
+        assert run("emm", "ask", archive, "leak", *wrong).code == 2
+    every = [part for recall in ("lexical", "vector", "matrix") for part in ("--without", recall)]
+    assert run("emm", "ask", archive, "leak", *every).code == 2
+
+
 def test_tree_lists_runs(run, archive: Path) -> None:
     rows = [json.loads(line) for line in run("emm", "tree", archive, "--json").out.splitlines()]
     assert [row["level"] for row in rows] == ["tenant", "domain", "project", "run"]

@@ -119,9 +119,9 @@ def replay(
 ) -> None:
     """How fast recovery replays a journal (rule 2), beside the kernel on the same pairs in memory.
 
-    Kernel (on all threads, then on one) and recovery take turns. "CPU" is the same ratio of processor time, which other programs on the machine
-    disturb less; then µs of it for a pair in the kernel, in reading and checking alone, in all of recovery. Memory is
-    what recovery adds to a fresh process at its peak.
+    Kernel (on all threads, then on one) and recovery take turns. "CPU" is the same ratio of processor time, which other
+    programs on the machine disturb less; then µs of it for a pair in the kernel, in reading and checking alone, in all
+    of recovery. Memory is what recovery adds to a fresh process at its peak.
     """
     machine = this_machine()
     rows = [measure_replay(dim, key_dim, rank, pairs, size, rounds=rounds, folder=folder) for size in sizes]

@@ -17,6 +17,8 @@ import click
 import emm
 from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
 from emm_engine.retrieval.context import shown_date
+from emm_engine.retrieval.question import parse_label
+from emm_engine.settings import RECALLS
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 
 QUOTE_CHARS = 130  # one line of a terminal
@@ -155,6 +157,8 @@ def _copies(count: int) -> str:
         'emm ask labs/archive "what kept failing with locales in tar?"',
         'emm ask labs/archive "why was the catalyst changed?" --scope chemistry/catalysis --as-of 2023-06',
         'emm ask labs/archive "segfault on arm64" --compare',
+        'emm ask labs/archive "what was calibrated?" --since 2021-03 --until 2021 --label device:spectrometer',
+        'emm ask labs/archive "yield" --source "2023/*.md" --without matrix --without vector',
     ),
 )
 @click.argument("archive")
@@ -162,7 +166,13 @@ def _copies(count: int) -> str:
 @click.option("--scope", help="[tenant:]domain[/project[/run]]; not needed where the archive has one domain.")
 @click.option("-k", type=click.IntRange(1, 100), default=5, show_default=True, help="Passages to cite, at most.")
 @click.option("--budget", type=click.IntRange(1), default=1500, show_default=True, help="Tokens of the context block.")
-@click.option("--as-of", help="Answer from what was dated up to YYYY[-MM[-DD]], UTC.")
+@click.option("--as-of", help="Answer from what was known at YYYY[-MM[-DD]], UTC: later versions do not exist.")
+@click.option("--since", help="Only documents dated from YYYY[-MM[-DD]] on, UTC.")
+@click.option("--until", help="Only documents dated up to YYYY[-MM[-DD]], UTC.")
+@click.option("--label", "labels", multiple=True, metavar="KIND:NAME", help="Only passages that carry it; repeatable.")
+@click.option("--source", metavar="GLOB", help="Only documents whose source matches, as a shell would.")
+@click.option("--without", type=click.Choice(RECALLS), multiple=True,
+              help="Leave a recall out, to see what it adds; repeatable.")  # fmt: skip
 @click.option("--compare", is_flag=True, help="Also what vectors alone would have answered.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
 def ask(
@@ -172,6 +182,11 @@ def ask(
     k: int,
     budget: int,
     as_of: str | None,
+    since: str | None,
+    until: str | None,
+    labels: tuple[str, ...],
+    source: str | None,
+    without: tuple[str, ...],
     compare: bool,
     as_json: bool,
 ) -> None:
@@ -179,10 +194,22 @@ def ask(
 
     A line [n] is a passage (source, title, date, span, score), a line ~ is what the matrix associates, with its
     strength and the strongest documents behind it. A score is relative to the other passages of the same answer.
+    Words, vectors and matrix are asked at the same time (docs/engine/recall.md).
     """
     with Archive.open(archive) as opened:
         place = known_scope(opened, scope) if scope is not None else only_scope(opened)
-        answer = opened.ask(question, place, k=k, token_budget=budget, as_of=as_of)
+        answer = opened.ask(
+            question,
+            place,
+            k=k,
+            token_budget=budget,
+            as_of=as_of,
+            since=since,
+            until=until,
+            labels=map(parse_label, labels),
+            source=source,
+            without=without,
+        )
         tell_notices(opened.notices)
     if as_json:
         click.echo(answer.to_json())

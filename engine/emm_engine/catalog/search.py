@@ -1,27 +1,21 @@
-"""Reading the catalog for an answer: lexical scores, what may be seen, and exact quotes.
+"""Reading the catalog for an answer: what a filter leaves visible, exact quotes, and who carries a label.
 
-Purpose: every read that an answer needs, bound to one tenant and a set of its runs. Invariants: BM25 comes from
-the tenant's own full-text table; a document is visible at a moment when it is dated up to then and not yet
-superseded by one dated up to then; a quote is the stored text at the stored span, nothing else, and is compared
-with its hash, for SQLite keeps no checksums.
+Purpose: every read that an answer needs of single passages, bound to one tenant and a set of its runs. Invariants: a
+document is visible at a moment when it is dated up to then and not yet superseded by one dated up to then; a quote is
+the stored text at the stored span, nothing else, and is compared with its hash, for SQLite keeps no checksums.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from emm_engine.catalog.schema import fulltext_table
 from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import FILE_DATE, Label, embedded_text, text_hash
 from emm_engine.errors import CatalogError
-from emm_engine.stopwords import STOPWORDS
 
-COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
-QUESTION_TERMS_MAX = 64
-
-_WORD = re.compile(r"[^\W_]+")
+_LITERAL = re.compile(r"[^*?\[]*")  # what a shell pattern begins with before anything in it is special
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,66 +33,64 @@ class Quote:
     text: str
 
 
-def match_expression(question: str) -> str:
-    """An FTS5 expression: any of the question's words, or empty. Words are quoted, so no input is syntax."""
-    words = list(dict.fromkeys(_WORD.findall(question.lower())))
-    telling = [word for word in words if word not in STOPWORDS] or words
-    return " OR ".join(f'"{word}"' for word in telling[:QUESTION_TERMS_MAX])
-
-
 class CatalogReader:
-    """Reads over some runs of one tenant, optionally as of a moment (`documents.end_of`)."""
+    """Reads over some runs of one tenant."""
 
-    def __init__(self, catalog: Catalog, tenant_id: int, runs: Sequence[Run], as_of: str | None) -> None:
+    def __init__(self, catalog: Catalog, tenant_id: int, runs: Sequence[Run]) -> None:
         assert all(run.tenant_id == tenant_id for run in runs)
         self._catalog = catalog
         self._tenant_id = tenant_id
         self._scope_ids = [run.scope_id for run in runs]
-        self._as_of = as_of
-        self._table = fulltext_table(tenant_id)
 
-    def _visible(self) -> tuple[str, list[object]]:
-        """A condition over `passages JOIN documents`, and its parameters."""
-        where = f"passages.tenant_id = ? AND passages.scope_id IN ({marks(self._scope_ids)})"
-        parameters: list[object] = [self._tenant_id, *self._scope_ids]
-        if self._as_of is None:
-            return where + " AND documents.superseded = 0", parameters
-        where += (
-            " AND documents.date <> '' AND documents.date <= ? AND NOT EXISTS (SELECT 1 FROM supersessions "
+    def _documents(self, selected: str, where: str, parameters: Sequence[object]) -> list[tuple[int, str]]:
+        """Rows of `passages JOIN documents` in the runs."""
+        rows = self._catalog.query(
+            f"SELECT {selected} FROM passages JOIN documents USING(document_id) WHERE passages.tenant_id = ? "
+            f"AND passages.scope_id IN ({marks(self._scope_ids)}) AND {where}",
+            (self._tenant_id, *self._scope_ids, *parameters),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def known_at(self, moment: str) -> list[int]:
+        """Ids of the passages that were current at a moment (`documents.end_of`)."""
+        found = self._documents(
+            "passage_id, ''",
+            "documents.date <> '' AND documents.date <= ? AND NOT EXISTS (SELECT 1 FROM supersessions "
             "JOIN documents AS newer ON newer.document_id = new_document_id "
-            "WHERE old_document_id = documents.document_id AND newer.date <= ?)"
+            "WHERE old_document_id = documents.document_id AND newer.date <= ?)",
+            (moment, moment),
         )
-        return where, [*parameters, self._as_of, self._as_of]
+        return [passage_id for passage_id, _ in found]
 
-    def filtered_ids(self) -> list[int] | None:
-        """Visible passage ids, ascending, or None when every passage of the runs is visible."""
-        where, parameters = self._visible()
-        if self._as_of is None and not self._catalog.query(
-            f"SELECT 1 FROM documents WHERE superseded = 1 AND scope_id IN ({marks(self._scope_ids)}) LIMIT 1",
-            self._scope_ids,
-        ):
-            return None
-        rows = self._catalog.query(
-            f"SELECT passage_id FROM passages JOIN documents USING(document_id) WHERE {where} ORDER BY passage_id",
-            parameters,
+    def dated(self, since: str, until: str) -> list[int]:
+        """Ids of the passages of documents with a date from `since` to `until`, both included, compared as text."""
+        found = self._documents("passage_id, ''", "date <> '' AND date >= ? AND date <= ?", (since, until))
+        return [passage_id for passage_id, _ in found]
+
+    def from_sources(self, pattern: str, takes: Callable[[str], bool]) -> list[int]:
+        """Ids of the passages whose source a shell pattern takes; the database only narrows them down."""
+        literal = _LITERAL.match(pattern)
+        assert literal is not None
+        start = "".join("\\" + mark if mark in "\\%_" else mark for mark in literal.group())
+        found = self._documents("passage_id, source", "source LIKE ? ESCAPE ?", (start + "%", "\\"))
+        verdicts = {source: takes(source) for source in {source for _, source in found}}
+        return [passage_id for passage_id, source in found if verdicts[source]]
+
+    def labelled(self, label: Label) -> list[int]:
+        """Ids of the passages whose document or whose pair carries a label."""
+        known = self._catalog.query(
+            "SELECT label_id FROM labels WHERE tenant_id = ? AND kind = ? AND name = ?",
+            (self._tenant_id, label.kind, label.name),
         )
-        return [row[0] for row in rows]
-
-    def lexical_scores(self, expression: str) -> dict[int, float]:
-        """{passage id: BM25} of every visible passage that matches a word; higher is better.
-
-        CROSS JOIN fixes the order: from the full-text matches to their rows (the other way round takes seconds).
-        """
-        if not expression or not self._scope_ids:
-            return {}
-        where, parameters = self._visible()
-        rows = self._catalog.query(
-            f"SELECT passage_id, -bm25({self._table}, ?, ?, ?) FROM {self._table} "
-            f"CROSS JOIN passages ON passage_id = {self._table}.rowid CROSS JOIN documents USING(document_id) "
-            f"WHERE {self._table} MATCH ? AND {where}",
-            (*COLUMN_WEIGHTS, expression, *parameters),
+        if not known:
+            return []
+        found = self._documents(
+            "passage_id, ''",
+            "(documents.document_id IN (SELECT document_id FROM document_labels WHERE label_id = ?) "
+            "OR passage_id IN (SELECT passage_id FROM pair_labels WHERE label_id = ?))",
+            known[0] * 2,
         )
-        return dict(rows)
+        return [passage_id for passage_id, _ in found]
 
     def text_hashes(self, scope_id: int) -> dict[int, int]:
         """{passage id: unsigned text hash} of a run: what its vectors must have been made from."""
@@ -110,6 +102,8 @@ class CatalogReader:
 
     def quotes(self, passage_ids: Sequence[int]) -> dict[int, Quote]:
         """{passage id: its quote}; `CatalogError` when a text is no longer what was stored."""
+        if not passage_ids:
+            return {}
         rows = self._catalog.query(
             "SELECT passage_id, document_id, source, title, date, EXISTS (SELECT 1 FROM document_labels "
             "JOIN labels USING(label_id) WHERE document_id = documents.document_id AND kind = ? AND name = ?), "
@@ -133,19 +127,29 @@ class CatalogReader:
         )
         return [(Label(kind, name), n_pairs) for kind, name, n_pairs in rows]
 
-    def carriers(self, label: Label) -> list[tuple[int, int]]:
-        """(passage id, run's scope id) of the visible passages whose pair carries a label."""
-        where, parameters = self._visible()
+    def carriers_among(self, labels: Sequence[Label], passage_ids: Sequence[int]) -> dict[Label, set[int]]:
+        """For each label those of a few passages whose pair carries it."""
+        return {label: self._carriers_among(label, passage_ids) for label in labels}
+
+    def _carriers_among(self, label: Label, passage_ids: Sequence[int]) -> set[int]:
         rows = self._catalog.query(
-            "SELECT passages.passage_id, passages.scope_id FROM labels CROSS JOIN pair_labels USING(label_id) "
-            "CROSS JOIN passages USING(passage_id) CROSS JOIN documents USING(document_id) "
-            f"WHERE labels.tenant_id = ? AND kind = ? AND name = ? AND {where} ORDER BY passages.passage_id",
-            (self._tenant_id, label.kind, label.name, *parameters),
+            "SELECT passage_id FROM labels JOIN pair_labels USING(label_id) WHERE labels.tenant_id = ? "
+            f"AND kind = ? AND name = ? AND passage_id IN ({marks(passage_ids)})",
+            (self._tenant_id, label.kind, label.name, *passage_ids),
         )
-        return [(row[0], row[1]) for row in rows]
+        return {row[0] for row in rows}
+
+    def newest_carriers(self, label: Label, count: int) -> list[int]:
+        """The newest passages of the tenant whose pair carries a label."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM labels JOIN pair_labels USING(label_id) WHERE labels.tenant_id = ? "
+            "AND kind = ? AND name = ? ORDER BY passage_id DESC LIMIT ?",
+            (self._tenant_id, label.kind, label.name, count),
+        )
+        return [row[0] for row in rows]
 
     def undated(self) -> int:
-        """Current documents of the runs without a date, which `as_of` cannot place."""
+        """Current documents of the runs without a date, which no moment can place."""
         rows = self._catalog.query(
             "SELECT count(*) FROM documents WHERE tenant_id = ? AND date = '' AND superseded = 0 "
             f"AND scope_id IN ({marks(self._scope_ids)})",

@@ -116,7 +116,7 @@ class Ingest:
     # --- vectors ---------------------------------------------------------------------------------
 
     def _hashes(self) -> dict[int, int]:
-        return CatalogReader(self._catalog, self._run.tenant_id, [self._run], None).text_hashes(self._run.scope_id)
+        return CatalogReader(self._catalog, self._run.tenant_id, [self._run]).text_hashes(self._run.scope_id)
 
     def _repair_vectors(self, embedder: Embedder, vectors: VectorStore) -> None:
         """Embed again what the log should hold and does not (damage, a lost tail); pending pairs come later."""

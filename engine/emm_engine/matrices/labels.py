@@ -49,15 +49,19 @@ def weight_of(kind: str) -> float:
     return WEIGHTS.get(kind, WEIGHT_DEFAULT)
 
 
-@functools.lru_cache(maxsize=16_384)
-def code(label: Label, dim: int) -> Float32Array:
-    """(dim,) float32 of length one (to rounding), read-only: entry i is signed by bit i of SHA-256 in counter mode.
+def sign_bits(label: Label, dim: int) -> bytes:
+    """The signs of a label's code, at least `dim` bits, least significant first; 1 is minus.
 
-    Block c of the bits is SHA-256(c as 4 little-endian bytes ‖ kind ‖ 0 ‖ name), least significant bit first.
+    Block c is SHA-256(c as 4 little-endian bytes ‖ kind ‖ 0 ‖ name).
     """
     seed = label.kind.encode() + b"\0" + label.name.encode()
-    blocks = (hashlib.sha256(counter.to_bytes(4, "little") + seed).digest() for counter in range(-(-dim // 256)))
-    bits = np.unpackbits(np.frombuffer(b"".join(blocks), np.uint8), bitorder="little")[:dim]
+    return b"".join(hashlib.sha256(counter.to_bytes(4, "little") + seed).digest() for counter in range(-(-dim // 256)))
+
+
+@functools.lru_cache(maxsize=16_384)
+def code(label: Label, dim: int) -> Float32Array:
+    """(dim,) float32 of length one (to rounding), read-only: entry i is signed by bit i of `sign_bits`."""
+    bits = np.unpackbits(np.frombuffer(sign_bits(label, dim), np.uint8), bitorder="little")[:dim]
     signs = (1.0 - 2.0 * bits.astype(np.float64)) / math.sqrt(dim)
     result = signs.astype(np.float32)
     result.flags.writeable = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from emm_engine.reports import to_json
+from emm_engine.retrieval.question import Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Citation:
     start: int
     end: int
     quote: str
-    score: float  # relative to the other passages of this answer
+    score: float  # in [0, 1], relative to the other passages of this answer
     lexical: float
     vector: float
     file_date: bool = False  # the date is the file's own: nothing in it said another
@@ -55,7 +56,7 @@ class Association:
     name: str
     strength: float  # estimated share of similar passages that carried the label
     base: float  # share of all passages that carry it: what no question at all would give
-    n_passages: int  # visible passages that carry the label
+    n_passages: int  # in the matrices, that carry the label
     evidence: tuple[Evidence, ...]
 
 
@@ -65,7 +66,8 @@ class Answer:
 
     question: str
     scope: str
-    as_of: str | None
+    filters: Filters
+    recalls: tuple[str, ...]  # that were asked: lexical, vector, matrix
     context: str
     n_tokens: int  # of the context block, estimated
     citations: tuple[Citation, ...]

@@ -1,254 +1,227 @@
-"""A question to an answer: lexical, vector and matrix recall over the runs of a scope.
+"""A question to an answer: lexical, vector and matrix recall over the runs of a scope, asked at the same time.
 
-Purpose: hybrid recall. Passages are ranked by lexical and vector scores fused over one pool; the
-matrix adds associations beside them, never a ranking. Invariants: everything is bound to the scope's tenant;
-missing or damaged vectors are embedded again before the answer, so damage costs time and changes nothing; a
-matrix holds no past, so a question `as_of` a moment gets no associations, and the answer says so.
+Purpose: hybrid recall. Passages are ranked by lexical and vector scores fused over one pool and by what stands beside
+them; the matrix adds associations, never a ranking. Invariants: everything is bound to the scope's tenant; all three
+recalls are asked unless the question or the scope's setting leaves one out; missing or damaged vectors are embedded
+again before the answer, so damage costs time and changes nothing; a matrix knows neither past nor filter, so a filtered
+question gets no associations, and the answer says so.
 """
 
 from __future__ import annotations
 
-import heapq
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 
 import numpy as np
 
-from emm import Memory
-from emm_engine.catalog.pairs import PairLedger
-from emm_engine.catalog.search import CatalogReader, match_expression
+from emm_engine.catalog.roster import Mask, Roster, Rosters
+from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
-from emm_engine.documents import end_of
 from emm_engine.embeddings.provider import Embedder, Float32Array
-from emm_engine.hierarchy import Scope
 from emm_engine.matrices.consult import Consulting
-from emm_engine.matrices.labels import codes
 from emm_engine.matrices.shelf import recall
-from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
-from emm_engine.retrieval.associations import Candidates, decode
+from emm_engine.retrieval.answer import Answer, Association, Citation
+from emm_engine.retrieval.associations import Strength, decode
+from emm_engine.retrieval.clock import Clock
 from emm_engine.retrieval.context import build, n_tokens
-from emm_engine.retrieval.fusion import POOL, Scored, fuse
+from emm_engine.retrieval.fusion import POOL, Floats, Places, Ranking, best_of
+from emm_engine.retrieval.legs import Legs
+from emm_engine.retrieval.lexical import LexicalRecall, Reading
+from emm_engine.retrieval.nearest import NOBODY, Nearest, VectorRecall
+from emm_engine.retrieval.patterns import NEAREST, Patterns
+from emm_engine.retrieval.question import LEXICAL, MATRIX, VECTOR, Filters, Question
+from emm_engine.retrieval.quoting import cite
+from emm_engine.retrieval.ranking import merged
+from emm_engine.retrieval.visible import Visible
+from emm_engine.settings import RETRIEVAL_LOCAL, Settings
 from emm_engine.vectors.store import VectorStore
 
-LABEL_SUPPORT_MIN = 2  # a label of one passage is no pattern
 ASSOCIATIONS = 6
-EVIDENCE = 3
-COSINE_MIN = 1e-4  # what lies below it is rounding, not likeness
-# what a quote says of its place
-WHERE = ("document_id", "passage_id", "source", "title", "date", "file_date", "start", "end")
 
 Models = Callable[[Run], tuple[Embedder, VectorStore]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every step of one question needs."""
+
+    question: Question
+    recalls: tuple[str, ...]
+    runs: Sequence[Run]
+    reader: CatalogReader
+    roster: Roster
+    visible: Mask  # (n,) of the roster
+    clock: Clock
 
 
 class Retrieval:
     """Answers questions over an open archive; keeps nothing that the catalog cannot outdate."""
 
-    def __init__(self, catalog: Catalog, consulting: Consulting, models: Models) -> None:
+    def __init__(
+        self, catalog: Catalog, consulting: Consulting, models: Models, open_catalog: Callable[[], Catalog]
+    ) -> None:
+        self.legs = Legs(open_catalog)
         self._catalog = catalog
-        self._consulting = consulting
         self._models = models
-        self._filled: dict[str, tuple[int, int]] = {}
-        self._candidates: dict[str, tuple[tuple[int, int], Candidates]] = {}  # by scope, with the catalog's version
+        self._settings = Settings(catalog)
+        self._rosters = Rosters(catalog)
+        self._visible = Visible()
+        self._lexical = LexicalRecall(catalog, self.legs)
+        self._vectors = VectorRecall(catalog)
+        self._patterns = Patterns(catalog, consulting, self._vectors)
 
-    def ask(self, question: str, scope: Scope, k: int, token_budget: int, as_of: str | None) -> Answer:
-        clock = _Clock()
-        moment = end_of(as_of) if as_of is not None else None
+    def close(self) -> None:
+        self.legs.close()
+
+    def ask(self, question: Question) -> Answer:
+        clock, scope = Clock(), question.scope
+        recalls = question.asks(self._settings.get(scope, RETRIEVAL_LOCAL))
         runs = self._catalog.runs(scope)
-        tenant_id = self._catalog.tenant_id(scope.tenant)
-        if not runs or tenant_id is None:
-            note = f"nothing has been ingested under {scope}"
-            return Answer(question, str(scope), as_of, "", 0, (), (), (), (note,), clock.total())
-        reader = CatalogReader(self._catalog, tenant_id, runs, moment)
-        if self._catalog.embedder(scope.tenant, scope.domain) is None:
-            return self._from_text(question, scope, k, token_budget, as_of, runs, reader, clock)
-        embedder, vectors = self._models(runs[0])
-        key = embedder.embed([question])[0]
-        clock.mark("embed")
-        self._fill(runs, reader, embedder, vectors)
-        clock.mark("vectors_ready")
-        ranked, nearest = self._rank(question, key, runs, reader, vectors, clock)
-        citations = _cite(reader, ranked[:k])
-        vector_only = tuple(_cite(reader, nearest[:k]))
-        clock.mark("quotes")
-        notes = self._notes(reader, runs, key, as_of)
-        associations = [] if as_of is not None else self._associate(key, scope, runs, reader, vectors)
-        n_pairs = sum(PairLedger(self._catalog, run).progress().absorbed for run in runs)
-        if as_of is None and not associations and n_pairs:
-            notes.append(f"no association stands out ({n_pairs} pair{'s' if n_pairs > 1 else ''})")
-        clock.mark("matrix")
-        context, cited, linked = build(citations, associations, token_budget)
-        if len(cited) < len(citations):
-            notes.append(f"{len(citations) - len(cited)} of {len(citations)} passages did not fit the token budget")
-        clock.mark("context")
-        timings = clock.total()
-        size = n_tokens(context)
-        return Answer(question, str(scope), as_of, context, size, cited, linked, vector_only, tuple(notes), timings)
+        if not runs:
+            return _answer(question, recalls, clock, [f"nothing has been ingested under {scope}"])
+        reader = CatalogReader(self._catalog, runs[0].tenant_id, runs)
+        roster = self._rosters.of(runs)
+        visible = self._visible.of(roster, question.filters, reader)
+        asked = _Asked(question, recalls, runs, reader, roster, visible, clock)
+        clock.mark("roster")
+        words = self._lexical.begin(question.text, runs[0].tenant_id, roster) if LEXICAL in recalls else None
+        try:
+            if self._catalog.embedder(scope.tenant, scope.domain) is None:
+                return self._from_text(asked, words)
+            return self._from_all(asked, words)
+        finally:
+            if words is not None:
+                words.wait()  # also where another recall has failed
 
-    def _from_text(
-        self,
-        question: str,
-        scope: Scope,
-        k: int,
-        token_budget: int,
-        as_of: str | None,
-        runs: Sequence[Run],
-        reader: CatalogReader,
-        clock: _Clock,
-    ) -> Answer:
+    def _from_text(self, asked: _Asked, words: Reading | None) -> Answer:
         """An answer by words alone: an ingest was stopped after it had stored text and before it had an embedder."""
-        lexical = reader.lexical_scores(match_expression(question))
-        citations = _cite(reader, fuse(list(lexical), lexical, {})[:k])
-        context, cited, _ = build(citations, [], token_budget)
-        notes = tuple(self._lag(runs)) or (f"nothing has been ingested under {scope}",)
-        return Answer(question, str(scope), as_of, context, n_tokens(context), cited, (), (), notes, clock.total())
+        ranked = merged(asked.roster, asked.visible, _ranking(asked, words), None, _no_cosines)
+        notes = self._lag(asked) or [f"nothing has been ingested under {asked.question.scope}"]
+        citations = cite(asked.reader, ranked.first(asked.question.k))
+        return _answer(asked.question, asked.recalls, asked.clock, notes, citations)
 
-    def _lag(self, runs: Sequence[Run]) -> list[str]:
+    def _from_all(self, asked: _Asked, words: Reading | None) -> Answer:
+        embedder, store = self._models(asked.runs[0])
+        key = embedder.embed([asked.question.text])[0]
+        asked.clock.mark("embed")
+        self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
+        asked.clock.mark("vectors_ready")
+        patterns = self._begin_matrix(asked, key)
+        try:
+            n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
+            nearest = self._nearest(asked, key, store, n_wanted)
+            asked.clock.mark(VECTOR)
+        finally:
+            if patterns is not None:
+                wait([patterns])
+        asked.clock.mark(MATRIX)
+        ranking = _ranking(asked, words)
+        asked.clock.mark(LEXICAL)
+        by_vectors = nearest.places[:POOL] if VECTOR in asked.recalls else None
+        ranked = merged(
+            asked.roster,
+            asked.visible,
+            ranking,
+            by_vectors,
+            lambda places: self._vectors.cosines(key, asked.runs, asked.roster, places, store).astype(np.float64),
+        )
+        asked.clock.mark("fusion")
+        citations = cite(asked.reader, ranked.first(asked.question.k))
+        alone = cite(asked.reader, _alone(asked, nearest, ranking)) if by_vectors is not None else []
+        asked.clock.mark("quotes")
+        notes = self._notes(asked, key)
+        associations: list[Association] = []
+        if patterns is not None:
+            found = patterns.result()
+            associations = self._patterns.associations(
+                found, key, asked.runs, asked.roster, nearest, asked.reader, store
+            )
+            if not associations:
+                n_pairs = self._patterns.standing(asked.runs).absorbed
+                notes.append(f"no association stands out ({n_pairs} pair{'s' if n_pairs > 1 else ''})")
+        asked.clock.mark("evidence")
+        return _answer(asked.question, asked.recalls, asked.clock, notes, citations, associations, alone)
+
+    def _begin_matrix(self, asked: _Asked, key: Float32Array) -> Future[list[Strength]] | None:
+        if MATRIX not in asked.recalls or asked.question.filters != Filters() or not key.any():
+            return None
+        memories = self._patterns.memories(asked.question.scope)
+        if not memories:
+            return None
+        candidates = self._patterns.candidates(asked.runs, asked.reader, memories)
+        asked.clock.mark("candidates")
+        return self.legs.computing(lambda: decode(recall(memories, key), candidates, ASSOCIATIONS))
+
+    def _nearest(self, asked: _Asked, key: Float32Array, store: VectorStore, count: int) -> Nearest:
+        if not count or not key.any():
+            return NOBODY
+        return self._vectors.nearest(key, count, asked.runs, asked.roster, asked.visible, store)
+
+    def _lag(self, asked: _Asked) -> list[str]:
         """At most one note about text that no matrix has absorbed yet."""
-        n_waiting = sum(PairLedger(self._catalog, run).progress().pending for run in runs)
+        n_waiting = self._patterns.standing(asked.runs).pending
         verb = "passage waits" if n_waiting == 1 else "passages wait"
         return [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
 
-    def _notes(self, reader: CatalogReader, runs: Sequence[Run], key: Float32Array, as_of: str | None) -> list[str]:
-        notes = self._lag(runs)
-        if not key.any():
+    def _notes(self, asked: _Asked, key: Float32Array) -> list[str]:
+        notes, filters = self._lag(asked), asked.question.filters
+        if VECTOR in asked.recalls and not key.any():
             notes.append("the embedder knows none of the question's words; the ranking is lexical alone")
-        if as_of is not None:
+        if MATRIX in asked.recalls and filters.as_of is not None:
             notes.append("the matrix holds no past: no associations for a question as of a moment")
-            undated = reader.undated()
+        elif MATRIX in asked.recalls and filters != Filters():
+            notes.append("the matrix knows no filter but the scope: no associations for a filtered question")
+        if filters.dated:
+            undated = asked.reader.undated()
             if undated:
                 notes.append(f"{undated} documents without a date are left out")
         return notes
 
-    def _fill(self, runs: Sequence[Run], reader: CatalogReader, embedder: Embedder, vectors: VectorStore) -> None:
-        """Make sure every passage of the runs has its vector, embedding what the store lacks."""
-        version = self._catalog.version()
-        if any(self._filled.get(str(run.scope)) != version for run in runs):
-            vectors.forget_cached()
-            self._filled.clear()
-        for run in runs:
-            namespace = str(run.scope)
-            if self._filled.get(namespace) != version:
-                hashes = reader.text_hashes(run.scope_id)
-                missing = vectors.missing(namespace, hashes)
-                if len(missing):
-                    texts = self._catalog.texts(run.tenant_id, missing.tolist())
-                    digests = np.fromiter((hashes[identity] for identity in texts), np.uint64, len(texts))
-                    ids = np.fromiter(texts, np.int64, len(texts))
-                    vectors.hold(namespace, ids, embedder.embed(list(texts.values())), digests)
-                self._filled[namespace] = version
 
-    def _rank(
-        self,
-        question: str,
-        key: Float32Array,
-        runs: Sequence[Run],
-        reader: CatalogReader,
-        vectors: VectorStore,
-        clock: _Clock,
-    ) -> tuple[list[Scored], list[Scored]]:
-        """(fused ranking, ranking by vectors alone)."""
-        lexical = reader.lexical_scores(match_expression(question))
-        words = heapq.nsmallest(POOL, ((-score, identity) for identity, score in lexical.items()))
-        clock.mark("lexical")
-        filtered = reader.filtered_ids()
-        allowed = None if filtered is None else np.asarray(filtered, np.int64)
-        near: list[tuple[float, int]] = []
-        if key.any():
-            for run in runs:
-                ids, scores = vectors.search(str(run.scope), key, POOL, allowed)
-                near += [(-float(score), int(identity)) for identity, score in zip(ids, scores, strict=True)]
-        near = sorted(item for item in near if item[0] < -COSINE_MIN)[:POOL]
-        pool = sorted({identity for _, identity in words} | {identity for _, identity in near})
-        angles: dict[int, float] = {}
-        ids = np.asarray(pool, np.int64)
-        for run in runs:
-            for identity, score in zip(pool, vectors.scores(str(run.scope), key, ids), strict=True):
-                angles[identity] = angles.get(identity, 0.0) + float(score)  # an id lives in one run alone
-        clock.mark("vector")
-        nearest = [Scored(identity, -score, lexical.get(identity, 0.0), -score) for score, identity in near]
-        return fuse(pool, lexical, angles), nearest
-
-    def _associate(
-        self, key: Float32Array, scope: Scope, runs: Sequence[Run], reader: CatalogReader, vectors: VectorStore
-    ) -> list[Association]:
-        memories = self._consulting.memories(scope)
-        if not memories or not key.any():
-            return []
-        candidates = self._candidates_of(scope, reader, memories)
-        found = []
-        for item in decode(recall(memories, key), candidates, ASSOCIATIONS):
-            carriers = reader.carriers(item.label)
-            evidence = self._evidence(key, runs, carriers, reader, vectors)
-            label = item.label
-            found.append(Association(label.kind, label.name, item.strength, item.base, len(carriers), evidence))
-        return found
-
-    def _candidates_of(self, scope: Scope, reader: CatalogReader, memories: Sequence[Memory]) -> Candidates:
-        version = self._catalog.version()
-        held = self._candidates.get(str(scope))
-        if held is None or held[0] != version:
-            counted = reader.matrix_labels(LABEL_SUPPORT_MIN)
-            labels = [label for label, _ in counted]
-            n_pairs = max(self._consulting.standing(scope).n_pairs(scope), 1)
-            shares = [count / n_pairs for _, count in counted]
-            held = (version, Candidates(labels, codes(labels, memories[0].dim), shares))
-            self._candidates[str(scope)] = held
-        return held[1]
-
-    def _evidence(
-        self,
-        key: Float32Array,
-        runs: Sequence[Run],
-        carriers: Sequence[tuple[int, int]],
-        reader: CatalogReader,
-        vectors: VectorStore,
-    ) -> tuple[Evidence, ...]:
-        """The nearest passages that carry a label, one for each document."""
-        scored: list[tuple[float, int]] = []
-        for run in runs:
-            ids = np.asarray([identity for identity, scope_id in carriers if scope_id == run.scope_id], np.int64)
-            if len(ids):
-                scores = vectors.scores(str(run.scope), key, ids)
-                scored += [(-float(score), int(identity)) for identity, score in zip(ids, scores, strict=True)]
-        nearest = sorted(scored)[: EVIDENCE * 8]
-        quotes = reader.quotes([identity for _, identity in nearest])
-        chosen: dict[int, Evidence] = {}
-        for score, identity in nearest:
-            quote = quotes[identity]
-            if quote.document_id not in chosen and len(chosen) < EVIDENCE:
-                chosen[quote.document_id] = Evidence(
-                    **{name: getattr(quote, name) for name in WHERE}, score=-score, number=0
-                )
-        return tuple(chosen.values())
+def _ranking(asked: _Asked, words: Reading | None) -> Ranking | None:
+    if words is None:
+        return None
+    scores = words.scores()
+    return Ranking(scores, best_of(np.where(asked.visible, scores, 0.0)))
 
 
-def _cite(reader: CatalogReader, ranked: Sequence[Scored]) -> list[Citation]:
-    quotes = reader.quotes([scored.id for scored in ranked])
-    return [
-        Citation(
-            **{name: getattr(quotes[scored.id], name) for name in WHERE},
-            quote=quotes[scored.id].text,
-            score=scored.score,
-            lexical=scored.lexical,
-            vector=scored.vector,
-            number=0,
-        )
-        for scored in ranked
-    ]
+def _alone(asked: _Asked, nearest: Nearest, words: Ranking | None) -> list[tuple[int, float, float, float]]:
+    """The best by vectors alone, each with its BM25."""
+    places = nearest.places[: asked.question.k]
+    lexical = words.scores[places].tolist() if words is not None else [0.0] * len(places)
+    cosines = nearest.cosines[: asked.question.k].tolist()
+    return list(zip(asked.roster.ids[places].tolist(), cosines, lexical, cosines, strict=True))
 
 
-class _Clock:
-    """Milliseconds of each step."""
+def _no_cosines(places: Places) -> Floats:
+    return np.zeros(len(places), np.float64)
 
-    def __init__(self) -> None:
-        self.marks: dict[str, float] = {}
-        self._started = self._last = time.perf_counter()
 
-    def mark(self, name: str) -> None:
-        now = time.perf_counter()
-        self.marks[name] = round(1000.0 * (now - self._last), 3)
-        self._last = now
-
-    def total(self) -> dict[str, float]:
-        self.marks["total"] = round(1000.0 * (time.perf_counter() - self._started), 3)
-        return self.marks
+def _answer(
+    question: Question,
+    recalls: tuple[str, ...],
+    clock: Clock,
+    notes: Sequence[str],
+    citations: Sequence[Citation] = (),
+    associations: Sequence[Association] = (),
+    vector_only: Sequence[Citation] = (),
+) -> Answer:
+    context, cited, linked = build(citations, associations, question.token_budget)
+    left_out = len(citations) - len(cited)
+    if left_out:
+        notes = [*notes, f"{left_out} of {len(citations)} passages did not fit the token budget"]
+    clock.mark("context")
+    return Answer(
+        question=question.text,
+        scope=str(question.scope),
+        filters=question.filters,
+        recalls=recalls,
+        context=context,
+        n_tokens=n_tokens(context),
+        citations=cited,
+        associations=linked,
+        vector_only=tuple(vector_only),
+        notes=tuple(notes),
+        timings_ms=clock.total(),
+    )

@@ -20,6 +20,7 @@ import numpy as np
 from emm_engine.documents import Label
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.matrices.labels import weight_of
+from emm_engine.matrices.packed import Packed, products
 
 STRENGTH_MIN = 0.02
 FALSE_NAME = 0.01  # probability that chance alone names anything
@@ -33,14 +34,16 @@ class Strength:
     label: Label
     strength: float
     base: float
+    n_pairs: int  # that carry it
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The labels that may be named: their codes (n, dim) and their shares of all pairs, in [0, 1]."""
+    """The labels that may be named, their codes, how many pairs carry each, and their shares of all pairs."""
 
     labels: Sequence[Label]
-    rows: Float32Array
+    codes: Packed
+    counts: Sequence[int]
     bases: Sequence[float]
 
 
@@ -50,13 +53,13 @@ def decode(recalled: Float32Array, candidates: Candidates, count: int) -> list[S
     n_labels = len(candidates.labels)
     if not n_labels or norm == 0.0 or count < 1:
         return []
-    products = np.asarray(candidates.rows @ recalled, np.float64)
+    dots = products(candidates.codes, recalled)
     threshold = norm / math.sqrt(len(recalled)) * NormalDist().inv_cdf(1.0 - FALSE_NAME / n_labels)
     found = []
-    for at in np.flatnonzero(products > threshold).tolist():
+    for at in np.flatnonzero(dots > threshold).tolist():
         label, base = candidates.labels[at], candidates.bases[at]
         weight = weight_of(label.kind)
-        strength = float(products[at]) / weight if weight else 0.0
+        strength = float(dots[at]) / weight if weight else 0.0
         if strength >= max(STRENGTH_MIN, LIFT_MIN * base):
-            found.append(Strength(label, strength, base))
+            found.append(Strength(label, strength, base, candidates.counts[at]))
     return sorted(found, key=lambda item: (-item.strength, item.label))[:count]

@@ -201,8 +201,8 @@ class Copying:
         ours, theirs = self._source.store(run.scope), self._target.store(there.scope)
         if ours is None or theirs is None:
             return
-        old = CatalogReader(self._source.catalog, run.tenant_id, [run], None).text_hashes(run.scope_id)
-        new = CatalogReader(self._target.catalog, there.tenant_id, [there], None).text_hashes(there.scope_id)
+        old = CatalogReader(self._source.catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
+        new = CatalogReader(self._target.catalog, there.tenant_id, [there]).text_hashes(there.scope_id)
         if list(old.values()) != list(new.values()):
             return
         theirs.forget_cached()

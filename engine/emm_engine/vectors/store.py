@@ -1,14 +1,15 @@
-"""What a vector store is: the interface that exact search fills now and Annoy segments fill later.
+"""What a vector store is: the interface before exact search, Annoy segments and pgvector.
 
 Purpose: retrieval and associations talk to this and to nothing behind it. Invariants: a namespace is one run
 of one tenant, never shared; results are ordered by (score descending, id ascending) with scores computed from
-the stored float32 vectors, so any implementation gives the same answer; the store is derived data: it can be
-rebuilt from the catalog, and damage to it may cost speed, never an answer.
+the stored float32 vectors, so any implementation gives the same answer for what it finds; the store is derived
+data: it can be rebuilt from the catalog, and damage to it may cost speed, never an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from emm_engine.embeddings.provider import Float32Array
 Ids = npt.NDArray[np.int64]
 
 
-class Rows(Protocol):
+class Gathered(Protocol):
     """Vectors by id, each id once and ascending."""
 
     @property
@@ -38,11 +39,23 @@ class Rows(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RecallReport:
+    """How much of exact search's first ten an index finds in a namespace."""
+
+    recall: float  # of this handle's own checks; before the first, what was measured when the index was built
+    n_checked: int  # queries of this handle that were answered both ways
+    search_k: int | None  # what the index is searched with; None where every search is exact
+
+
 class VectorStore(Protocol):
     """Vectors by id, in namespaces. `namespace` is a scope's text form."""
 
     def add(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: npt.NDArray[np.uint64]) -> None:
-        """Add (n, dim) vectors under (n,) ids, replacing those ids' older vectors; durable when it returns."""
+        """Add (n, dim) vectors under (n,) ids, replacing those ids' older vectors; durable when it returns.
+
+        A vector has length one, or zero for a text that the embedder knows nothing of.
+        """
         ...
 
     def search(
@@ -71,7 +84,7 @@ class VectorStore(Protocol):
         """Add vectors in memory only: how a reader answers in full over a damaged or lagging store."""
         ...
 
-    def everything(self, namespace: str) -> Rows:
+    def everything(self, namespace: str) -> Gathered:
         """Every vector of a namespace, in memory."""
         ...
 
@@ -81,4 +94,12 @@ class VectorStore(Protocol):
 
     def forget_cached(self) -> None:
         """Read the store afresh at its next use: another process may have written."""
+        ...
+
+    def compact(self, namespace: str) -> None:
+        """Write the namespace anew: no file of the store holds a removed or replaced vector when it returns."""
+        ...
+
+    def recall(self, namespace: str) -> RecallReport:
+        """What the recall guard knows of this namespace."""
         ...

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emm_tools.bench_ancestors import ancestors
 from emm_tools.bench_capacity import capacity
 from emm_tools.bench_kernel import kernel
+from emm_tools.bench_latency import latency
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
 from emm_tools.exits import MissingExtra, OneSentenceGroup, examples
@@ -34,7 +36,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, growth, kernel, replay, upgrade):
+for _each in (ancestors, capacity, growth, kernel, latency, replay, upgrade):
     bench.add_command(_each)
 
 

@@ -109,7 +109,7 @@ def _tell(report: TravelReport, as_json: bool, done: str) -> None:
     for run in report.runs:
         held = f"{counted(run.documents, 'document')}, {counted(run.passages, 'passage')}, {counted(run.pairs, 'pair')}"
         memory = f"memory of {run.memory_bytes} bytes, digest {run.digest[:16]}" if run.digest else "no memory yet"
-        click.echo(printable(f"  {run.target}  {run.outcome}: {held}; {memory}"))
+        click.echo("  " + printable(f"{run.target} {run.outcome}: {held}; {memory}"))
 
 
 def _behind(rollups: tuple[RollupReport, ...]) -> list[str]:

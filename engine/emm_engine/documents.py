@@ -3,12 +3,14 @@
 Purpose: the value every importer produces and the archive takes. Invariants: `date` is UTC in ISO 8601
 to the second (`2006-12-08T10:00:00Z`) or empty when unknown, so dates sort as text; the content hash
 covers title and text alone, so the same text under another path or date is recognised as the same; title and
-labels, which count once for each passage of the text, are bounded, so an archive grows with what it is given.
+labels, which count once for each passage of the text, are bounded, so an archive grows with what it is given; spans
+are half-open ranges of code points of the document's text, and what a source says of its passages lies inside it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from emm import InputError
 DOCUMENT_CHARS_MAX = 32 << 20
 TITLE_CHARS_MAX = 1000
 LABELS_MAX = 256
+PASSAGES_MAX = 100_000
 AFTER_ALL = "~"  # sorts after every character of a date
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -36,12 +39,44 @@ class Label:
         return f"{self.kind}:{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A label and the characters of the document that say it; none where only the source knows it (a folder's name)."""
+
+    label: Label
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a document that is cited and embedded as one.
+
+    `key`: the span that alone makes the key of the passage's pair (the conditions, say, of which `labels` are the
+    outcome); None = the passage with its title.
+    """
+
+    start: int
+    end: int
+    key: tuple[int, int] | None = None
+    labels: tuple[Marked, ...] = ()
+
+    def within(self, length: int) -> bool:
+        """Whether every span lies inside a text of that length."""
+        marked = [(label.start, label.end) for label in self.labels if label.start is not None]
+        spans = [(self.start, self.end), *([self.key] if self.key else []), *marked]
+        return all(low is not None and high is not None and 0 <= low < high <= length for low, high in spans)
+
+
 FILE_DATE = Label("date", "file")  # carried by a document whose date is only its file's; never in the matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `key` names the thing it is a version of: a new text under a known key supersedes the old."""
+    """One text. `key` names the thing it is a version of: a new text under a known key supersedes the old.
+
+    `passages` is how a source that knows better than the engine cuts the text, in order and without overlap.
+    """
 
     source: str
     title: str
@@ -49,10 +84,12 @@ class Document:
     date: str = ""
     labels: tuple[Label, ...] = field(default=())
     key: str | None = None
+    passages: tuple[Passage, ...] = ()
 
     def __post_init__(self) -> None:
         strings = [self.source, self.title, self.text, self.key or ""]
-        strings += [part for label in self.labels for part in (label.kind, label.name)]
+        marked = [mark.label for passage in self.passages for mark in passage.labels]
+        strings += [part for label in (*self.labels, *marked) for part in (label.kind, label.name)]
         for string in strings:
             if "\0" in string or _SURROGATE.search(string):
                 raise InputError("a text holds NUL or lone surrogates", file=self.source, found=repr(string[:40]))
@@ -60,9 +97,14 @@ class Document:
             ("text is too long", len(self.text), DOCUMENT_CHARS_MAX),
             ("title is too long", len(self.title), TITLE_CHARS_MAX),
             ("document has too many labels", len(self.labels), LABELS_MAX),
+            ("document has too many passages", len(self.passages), PASSAGES_MAX),
+            ("passage has too many labels", max((len(p.labels) for p in self.passages), default=0), LABELS_MAX),
         ):
             if found > most:
                 raise InputError(f"a {what}", file=self.source, expected=f"at most {most}", found=found)
+        ordered = all(a.end <= b.start for a, b in itertools.pairwise(self.passages))
+        if not ordered or not all(passage.within(len(self.text)) for passage in self.passages):
+            raise InputError("the passages do not lie in the text, one after the other", file=self.source)
         if self.date and not _DATE.fullmatch(self.date):
             raise InputError("not a date", file=self.source, expected="YYYY-MM-DDTHH:MM:SSZ or empty", found=self.date)
 

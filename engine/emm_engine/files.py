@@ -189,13 +189,27 @@ def copy_folder(path: Path, into: Path, told: Callable[[int], None] | None = Non
 
 
 @contextlib.contextmanager
+def held_alone(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a folder against every other process that asks for it so; False where it is taken and we do not wait."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def alone(*folders: Path) -> Iterator[None]:
-    """Hold the lock of each folder, which dies with the process; `BlockingIOError` where another holds one."""
+    """Hold several folders so; `BlockingIOError` where another process has one."""
     with contextlib.ExitStack() as held:
         for folder in dict.fromkeys(folders):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            held.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not held.enter_context(held_alone(folder, wait=False)):
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process is at work there", str(folder))
         yield
 
 

@@ -20,7 +20,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # JS
 class Progress:
     """Where an ingest is. `total` is None while the source is still being read."""
 
-    phase: str  # reading, fitting, absorbing
+    phase: str  # reading, fitting, absorbing; embedding, learning
     done: int
     total: int | None
     seconds: float
@@ -29,6 +29,11 @@ class Progress:
     def rate(self) -> float:
         """Entries (reading) or passages (absorbing) per second of this phase."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this phase at its rate so far; None while that is unknown."""
+        return (self.total - self.done) / self.rate if self.total is not None and self.rate else None
 
 
 OnProgress = Callable[[Progress], None]
@@ -66,6 +71,7 @@ class IngestReport:
     pairs: int  # absorbed by the matrix in this ingest
     unlearned: int  # superseded pairs taken out of the matrix
     pending: int  # pairs still waiting: 0 unless something stopped the ingest
+    refused: int  # of those: passages that the embedder will not take
     resumed: str  # clean, or what was found of an interrupted batch: settled, withdrawn
     lsn: int
     rank: int
@@ -83,9 +89,18 @@ class IngestReport:
         """New documents alone: copies of ones already there cost next to nothing."""
         return self.documents / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def passages_per_second(self) -> float:
+        """New passages, over everything: reading, fitting, embedding, learning, durably."""
+        return self.passages / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and the rates."""
+        rates = ("entries_per_second", "documents_per_second", "passages_per_second")
+        return {**asdict(self), **{name: getattr(self, name) for name in rates}}
+
     def to_json(self) -> str:
-        rates = {"entries_per_second": self.entries_per_second, "documents_per_second": self.documents_per_second}
-        return to_json({**asdict(self), **rates})
+        return to_json(self.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,28 @@ class RunStatus:
     closed: bool = False  # it, or a scope above it, takes no more documents
     hint: str = ""  # what its keeper could do about it
 
+    embedder: str = ""  # with the address of a service
+    refused: int = 0  # passages that the embedder will not take
+    waiting: str = ""  # why the last try to embed failed, and when the next is due; empty when it did not
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """What a change of embedder did."""
+
+    domain: str
+    before: str  # `EmbedderChoice.identity`; empty where there was none
+    after: str
+    changed: bool  # False: the new model is the old one, and nothing was done
+    embedded: int  # passages, in this go
+    refused: int  # passages that the new model will not take
+    pairs: int  # learnt anew
+    resumed: bool  # an earlier go had begun it
+    seconds: float
+
+    def to_json(self) -> str:
+        return to_json(asdict(self))
+
 
 @dataclass(frozen=True, slots=True)
 class LevelStatus:
@@ -129,6 +166,6 @@ class LevelStatus:
     hint: str = ""
 
 
-def to_json(value: dict[str, Any]) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+def to_json(value: dict[str, Any], indent: int | None = 2) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from emm_engine import Document, EmbedderError
-from emm_engine.embeddings.lsa import LsaEmbedder, LsaProvider, analyse, singular
+from emm_engine.embeddings.lsa import LsaEmbedder, LsaProvider
 from emm_engine.embeddings.provider import EmbedderFolder
+from emm_engine.words import analyse, singular
 
 Make = Callable[..., list[Document]]
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from emm_engine import Label
-from emm_engine.matrices.labels import code, codes, facts, pair_labels, value, weight_of
+from emm_engine.documents import Marked
+from emm_engine.extraction.facts import facts
+from emm_engine.matrices.labels import code, codes, taught, value, weight_of
 from emm_engine.matrices.packed import packed, products
 from emm_engine.retrieval.associations import Candidates, decode
 
@@ -50,14 +52,17 @@ def test_a_value_is_the_weighted_sum_in_any_order() -> None:
 
 def test_facts_are_name_value_unit() -> None:
     text = "  * Pump pressure: 3.5 bar\nyield = 87 %, temp: -4e2 \u00b0C; version 1.2: no\nurl http://x:80/"
-    assert [fact.name for fact in facts(text)] == ["pump pressure: 3.5 bar", "yield: 87 %", "temp: -4e2 \u00b0C"]
+    assert [fact.label.name for fact in facts(text)] == ["pump pressure: 3.5 bar", "yield: 87 %", "temp: -4e2 \u00b0C"]
 
 
-def test_pair_labels_join_declared_terms_and_facts_with_their_weights() -> None:
-    found = dict(
-        pair_labels([Label("package", "tar"), Label("bug", "7")], [("locale", 0.4), ("tar", 0.3)], "rate: 5 Hz")
-    )
-    assert found == {
+def test_a_passage_teaches_what_is_declared_and_extracted_with_their_weights() -> None:
+    declared = [Marked(Label("package", "tar"), 3, 6), Marked(Label("bug", "7"))]
+    extracted = [Marked(Label("term", name)) for name in ("locale", "tar")] + facts("rate: 5 Hz", 10)
+    found = taught(declared, extracted)
+    assert found[-1].mark == Marked(Label("term", "locale")) and Marked(Label("package", "tar"), 3, 6) in [
+        each.mark for each in found
+    ]
+    assert {each.mark.label: each.weight for each in found} == {
         Label("package", "tar"): 1.0,
         Label("term", "locale"): weight_of("term"),
         Label("fact", "rate: 5 Hz"): weight_of("fact"),

@@ -166,7 +166,7 @@ def test_equal_names_in_two_folders_are_two_documents(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:
-    with pytest.raises(emm.MissingError, match="no such folder"):
+    with pytest.raises(emm.MissingError, match="no such file or folder"):
         documents_below(tmp_path / "nowhere")
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +21,10 @@ import pytest
 import emm
 from emm_engine import Archive, CatalogError, Document, EmbedderError, Label, Progress, Scope, ScopeError
 from emm_engine.catalog.transfer import APART, OF_A_DOMAIN, TRAVELLING
+from emm_engine.documents import Marked, Passage
 from emm_engine.hierarchy import Shape, Tenant, parse_place
 from emm_engine.settings import SHARING_DREAM
+from tests.engine.killing import Moment, killed_at
 
 Make = Callable[..., list[Document]]
 RUNS = [Scope.parse(f"lab:small/{name}") for name in ("p/a", "p/b", "q/c")]
@@ -42,6 +42,13 @@ def versions(*texts: str) -> list[Document]:
     ]
 
 
+def marked() -> Document:
+    """Cut by its source: a key of its own, and labels with the characters that say them."""
+    text = "at 80 C and 5 bar the yield was high"
+    outcome = Marked(Label("outcome", "yield high"), 22, 36)
+    return Document("m", "marked", text, passages=(Passage(0, len(text), key=(0, 17), labels=(outcome,)),))
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, make_documents: Make) -> Path:
     """Two tenants, three domains, versions, settings, a closed run."""
@@ -53,7 +60,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, make_documents: Make) -> 
         opened.ingest([*make_documents(6, seed=8), secret], RIVAL)
         for seed, run in enumerate(RUNS):
             opened.ingest(make_documents(9, seed=seed), run)
-        opened.ingest(versions("sound"), RUNS[0])
+        opened.ingest([*versions("sound"), marked()], RUNS[0])
         opened.ingest(versions("leaking"), RUNS[0])
         opened.ingest(make_documents(3, seed=7), OTHER)
         opened.settings.set(RUNS[0], SHARING_DREAM, True)
@@ -92,11 +99,13 @@ def rows(archive: Archive, scope: Scope) -> list[tuple[object, ...]]:
     said = [
         "SELECT source, title, date, version_key, text, content_sha256, superseded FROM documents WHERE scope_id = ? "
         "ORDER BY document_id",
-        "SELECT start, end, text_hash, superseded, written_by IS NULL, unlearned_by IS NULL FROM passages "
-        "JOIN pairs USING(passage_id) WHERE passages.scope_id = ? ORDER BY passage_id",
-        "SELECT title, kind, name FROM documents JOIN document_labels USING(document_id) JOIN labels USING(label_id) "
-        "WHERE scope_id = ? ORDER BY document_id, kind, name",
-        "SELECT text_hash, kind, name, weight FROM passages JOIN pair_labels USING(passage_id) "
+        "SELECT start, end, key_start, key_end, text_hash, superseded, written_by IS NULL, unlearned_by IS NULL "
+        "FROM passages JOIN pairs USING(passage_id) WHERE passages.scope_id = ? ORDER BY passage_id",
+        "SELECT start, kind, name, span_start, span_end FROM passages JOIN passage_labels USING(passage_id) "
+        "JOIN labels USING(label_id) WHERE scope_id = ? ORDER BY passage_id, kind, name",
+        "SELECT title, kind, name, span_start, span_end FROM documents JOIN document_labels USING(document_id) "
+        "JOIN labels USING(label_id) WHERE scope_id = ? ORDER BY document_id, kind, name",
+        "SELECT text_hash, kind, name, weight, span_start, span_end FROM passages JOIN pair_labels USING(passage_id) "
         "JOIN labels USING(label_id) WHERE scope_id = ? ORDER BY passage_id, kind, name",
         "SELECT old.text, new.text FROM supersessions JOIN documents AS old ON old.document_id = old_document_id "
         "JOIN documents AS new ON new.document_id = new_document_id WHERE old.scope_id = ? ORDER BY old_document_id",
@@ -115,7 +124,8 @@ def same(archive: Archive, original: Path, names: dict[Scope, Scope]) -> None:
         for old, new in names.items():
             assert rows(archive, new) == rows(before, old)
             assert files(archive.memory_path(new)) == files(before.memory_path(old))
-            a, b = before._store(old), archive._store(new)
+            a = before._side().store(before._catalog.runs(old)[0])
+            b = archive._side().store(archive._catalog.runs(new)[0])
             assert a is not None and b is not None
             assert np.array_equal(a.everything(str(old)).vectors, b.everything(str(new)).vectors)
             assert archive.settings.get(new, SHARING_DREAM) == (old == RUNS[0])  # said of the run, not of the tenant
@@ -243,54 +253,23 @@ def test_a_domain_of_another_shape_is_refused(exported: Path, tmp_path: Path) ->
         assert archive.scopes() == []
 
 
-def killed(path: Path, work: Callable[[Archive], object], name: str, after: bool, nth: int) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            _die_at(name, after, nth)
-            work(Archive.open(path))
-        finally:
-            print("the child lived", file=sys.stderr)
-            os._exit(1)
-    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-
-
-def _die_at(name: str, after: bool, nth: int) -> None:
-    owner, _, attribute = name.rpartition(".")
-    module, _, cls = owner.rpartition(".")
-    target = sys.modules[owner] if owner in sys.modules else getattr(sys.modules[module], cls)
-    original, calls = getattr(target, attribute), 0
-
-    def dying(*arguments: object, **keywords: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == nth and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*arguments, **keywords)
-        if calls == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(target, attribute, dying)
-
-
 MOMENTS = {
-    "a memory copied": ("emm_engine.upkeep.copying.copy_folder", True, 1),
-    "the model copied": ("emm_engine.embeddings.provider.EmbedderFolder.copy", True, 1),
-    "rows not committed": ("emm_engine.catalog.relocations.Relocations.arrive", True, 1),
-    "committed, the memory hidden": ("emm_engine.matrices.carrying.Carrying.end", False, 2),
-    "the first run there": ("emm_engine.matrices.carrying.Carrying.end", True, 2),
-    "its vectors there": ("emm_engine.vectors.segmented.SegmentedVectors.add", True, 1),
-    "the second memory copied": ("emm_engine.upkeep.copying.copy_folder", True, 2),
-    "all but the settings": ("emm_engine.catalog.transfer.Transfer.settings", False, 1),
-    "all": ("emm_engine.catalog.transfer.Transfer.settings", True, 1),
+    "a memory copied": Moment("emm_engine.upkeep.copying.copy_folder", True, 1),
+    "the model copied": Moment("emm_engine.embeddings.provider.EmbedderFolder.copy", True, 1),
+    "rows not committed": Moment("emm_engine.catalog.relocations.Relocations.arrive", True, 1),
+    "committed, the memory hidden": Moment("emm_engine.matrices.carrying.Carrying.end", False, 2),
+    "the first run there": Moment("emm_engine.matrices.carrying.Carrying.end", True, 2),
+    "its vectors there": Moment("emm_engine.vectors.segmented.SegmentedVectors.add", True, 1),
+    "the second memory copied": Moment("emm_engine.upkeep.copying.copy_folder", True, 2),
+    "all but the settings": Moment("emm_engine.upkeep.travelling.say_where_silent", False, 1),
+    "all": Moment("emm_engine.upkeep.travelling.say_where_silent", True, 1),
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_anywhere_an_import_goes_on(moment: str, original: Path, exported: Path, tmp_path: Path) -> None:
     Archive.create(tmp_path / "a").close()
-    assert killed(tmp_path / "a", lambda opened: opened.import_from(exported), *MOMENTS[moment])
+    assert killed_at(MOMENTS[moment], lambda: Archive.open(tmp_path / "a").import_from(exported))
     with Archive.open(tmp_path / "a") as archive:
         whole = archive.scopes()
         with Archive.open(exported) as there:  # what is there is there whole, for readers at once
@@ -306,8 +285,8 @@ def test_killed_anywhere_an_import_goes_on(moment: str, original: Path, exported
 @pytest.mark.parametrize("moment", ["a memory copied", "committed, the memory hidden", "all", "before its name"])
 def test_a_killed_export_leaves_nothing_under_its_name(moment: str, original: Path, tmp_path: Path) -> None:
     place, out = Scope("lab", "small"), tmp_path / "out"
-    last = ("emm_engine.upkeep.publishing.publish", False, 1)
-    assert killed(original, lambda opened: opened.export(place, out), *MOMENTS.get(moment, last))
+    last = Moment("emm_engine.upkeep.publishing.publish", False, 1)
+    assert killed_at(MOMENTS.get(moment, last), lambda: Archive.open(original).export(place, out))
     assert not out.exists() and list(tmp_path.iterdir()) == [tmp_path / ".out.exporting"]
     with Archive.open(original) as opened:
         opened.export(place, out)
@@ -333,15 +312,14 @@ def test_a_run_that_is_being_written_is_not_exported(original: Path, tmp_path: P
         with pytest.raises(emm.FencedError, match="is being written to"):
             opened.export(RUNS[0], tmp_path / "out", meanwhile)
         assert seen and not (tmp_path / "out").exists()
-        assert opened.export(RUNS[0], tmp_path / "out").runs[0].documents == 19
+        assert opened.export(RUNS[0], tmp_path / "out").runs[0].documents == 20
 
 
 def test_an_interrupted_batch_travels_with_its_fate_open(original: Path, tmp_path: Path, make_documents: Make) -> None:
     """Killed between memory and ledger, exported, imported: the next ingest there settles it."""
     shutil.copytree(original, tmp_path / "a")
-    assert killed(
-        tmp_path / "a", lambda opened: opened.ingest(make_documents(4, seed=61), RUNS[0]), "emm.Memory.write", True, 1
-    )
+    written, documents = Moment("emm.Memory.write", True, 1), make_documents(4, seed=61)
+    assert killed_at(written, lambda: Archive.open(tmp_path / "a").ingest(documents, RUNS[0]))
     with Archive.open(tmp_path / "a") as opened:
         opened.export(RUNS[0], tmp_path / "out")
     with Archive.create(tmp_path / "b") as archive:
@@ -353,6 +331,9 @@ LIES = {
     "a text": "UPDATE documents SET text = text || ' and more' WHERE document_id = 3",
     "a title": "UPDATE documents SET title = 5 WHERE document_id = 3",
     "a span": "UPDATE passages SET end = end - 1 WHERE passage_id = 3",
+    "a key's span": "UPDATE passages SET key_end = 9999 WHERE key_start IS NOT NULL",
+    "a label's span": "UPDATE passage_labels SET span_start = -5 WHERE span_start IS NOT NULL",
+    "half a span": "UPDATE passage_labels SET span_start = NULL",
     "a passage without a document": "UPDATE passages SET document_id = 9999 WHERE passage_id = 3",
     "a pair of nothing": "UPDATE pairs SET written_by = 9999 WHERE passage_id = 3",
     "a weight": "UPDATE pair_labels SET weight = 'heavy' WHERE passage_id = 3",
@@ -381,6 +362,25 @@ def test_an_altered_catalog_is_not_believed(lie: str, exported: Path, tmp_path: 
         found = archive.scopes()
         assert RUNS[0] not in found
     assert not list((tmp_path / "a").rglob(".arriving-*"))
+
+
+def test_an_export_sends_nobodys_texts_anywhere(exported: Path, tmp_path: Path) -> None:
+    """Red when an imported catalog names the service that texts are sent to, or a folder outside the archive."""
+    shutil.copytree(exported, tmp_path / "out")
+    with Archive.open(tmp_path / "out") as opened:
+        (row,) = opened._catalog.query("SELECT tenant_id FROM embedders")
+        opened._catalog.executemany("UPDATE embedders SET vectors_folder = '../../elsewhere'", [()])
+        said = [(*row, "small", "openai:m@https://collector.example")]
+        opened._catalog.executemany("INSERT INTO embedder_choices(tenant_id, domain, spec) VALUES (?, ?, ?)", said)
+        opened._catalog.executemany("INSERT INTO settings VALUES (?, 'lab:small', 'of.no.kind', 'x')", [row])
+    with Archive.create(tmp_path / "a") as archive:
+        archive.import_from(tmp_path / "out")
+        assert archive._catalog.query("SELECT * FROM embedder_choices") == []
+        assert archive._catalog.query("SELECT vectors_folder FROM embedders") == [("",)]
+        assert archive._catalog.query("SELECT * FROM settings WHERE key = 'of.no.kind'") == []
+        with Archive.open(exported) as there:
+            assert answers(archive, RUNS[:1]) == answers(there, RUNS[:1])
+    assert not list(tmp_path.rglob("elsewhere"))
 
 
 def test_altered_files_are_not_believed(exported: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_ingest_of_nothing_makes_nothing(run, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"x")
     ended = run("emm", "ingest", tmp_path / "archive", tmp_path / "pictures")
-    assert ended.code == 2 and "holds no text or Markdown file" in ended.sentence()
+    assert ended.code == 2 and "holds nothing that can be read" in ended.sentence()
     assert not (tmp_path / "archive").exists()
 
 
@@ -71,7 +71,7 @@ def test_ingest_tells_copies_from_new_documents(run, notes: Path, tmp_path: Path
     assert "12 documents (1 entry was a copy of one already there)" in first
     again = run("emm", "ingest", tmp_path / "archive", notes).out
     assert "0 documents (13 entries were copies of ones already there)" in again
-    assert "rate        0 new documents/s, " in again
+    assert "rate        0 new passages/s, " in again
 
 
 def test_ask_of_an_unknown_run_lists_the_runs(run, archive: Path) -> None:

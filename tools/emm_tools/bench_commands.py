@@ -17,15 +17,17 @@ import click
 
 from emm_tools.bench_ancestors import ancestors
 from emm_tools.bench_capacity import capacity
+from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
-from emm_tools.exits import MissingExtra, OneSentenceGroup, examples
+from emm_tools.exits import InputProblem, MissingExtra, OneSentenceGroup, examples, printable
 from emm_tools.inspect_text import table
 
 if TYPE_CHECKING:
     from emm_engine import Document
+    from emm_engine.matrices.holdout import HoldoutReport
 
 KINDS = ("package", "tag", "project", "folder", "module")  # labels worth predicting, most telling first
 LABELS_MIN = 2
@@ -36,7 +38,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (ancestors, capacity, growth, kernel, latency, replay, upgrade):
+for _each in (ancestors, capacity, growth, ingest, kernel, latency, replay, upgrade):
     bench.add_command(_each)
 
 
@@ -56,15 +58,23 @@ def predictable_kind(documents: Iterable[Document]) -> tuple[str, int] | None:
     epilog=examples(
         "emm bench heldout --machine",
         "emm bench heldout notes/ --label tag",
+        "emm bench heldout --table runs.csv --label yield",
         "emm bench heldout --machine --json",
     )
 )
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--machine", is_flag=True, help="What this machine already holds: changelogs, or Python's own docs.")
-@click.option("--label", "kind", help="Kind of label to predict [default: package, tag, project or folder].")
+@click.option("--table", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Outcomes from conditions.")
+@click.option("--window", help="Of a table that is a series: rows (1000) or a time (10min).")
+@click.option("--label", "kind", help="Kind of label, or outcome column, to predict [default: the most telling].")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
-def heldout(folders: tuple[Path, ...], machine: bool, kind: str | None, as_json: bool) -> None:
+def heldout(
+    folders: tuple[Path, ...], machine: bool, table: Path | None, window: str | None, kind: str | None, as_json: bool
+) -> None:
     """Learn the older 70 % of the entries, predict a label of the newer ones.
+
+    Of a table, the outcomes of rows from their conditions alone: of the later rows where all are dated, else of rows
+    drawn by a hash of their place.
 
     The matrix against nearest neighbours (the best of several k, chosen in their favour) against always guessing the
     commonest labels. The embedder sees the older part only. Nobody wins a tie, nor where |z| < 2 in the sign test
@@ -75,8 +85,11 @@ def heldout(folders: tuple[Path, ...], machine: bool, kind: str | None, as_json:
         from emm_engine.matrices.holdout import entries_of, holdout
     except ImportError as error:
         raise MissingExtra("engine", error) from error
-    if bool(folders) == machine:
-        raise click.UsageError("give folders, or --machine.")
+    if bool(folders) + machine + (table is not None) != 1:
+        raise click.UsageError("give folders, --machine or --table.")
+    if table is not None:
+        _table_heldout(table, window, kind, as_json)
+        return
     source = machine_documents()[1] if machine else itertools.chain.from_iterable(map(documents_below, folders))
     documents = list(source)
     if kind is None:
@@ -93,6 +106,37 @@ def heldout(folders: tuple[Path, ...], machine: bool, kind: str | None, as_json:
     click.echo(
         f"({report.n_unseen} newer entries have a {kind} that no older one had; {report.n_named} name it in their text)"
     )
+    _tell_scores(report)
+
+
+def _table_heldout(path: Path, window: str | None, column: str | None, as_json: bool) -> None:
+    """Outcomes from conditions, of rows that were not learnt."""
+    from emm_engine import Intake, Settings
+    from emm_engine.matrices.holdout import entries_of_pairs, holdout
+    from emm_engine.sources import Window
+
+    settings = Settings(
+        format="table",
+        window=Window.parse(window) if window is not None else None,
+        outcomes=frozenset({column.lower()} if column is not None and window is None else ()),
+    )
+    problems: list[str] = []
+    intake = Intake([path], settings, lambda source, why: problems.append(f"{source}: {why}"))
+    entries = entries_of_pairs(intake.documents(), column.lower() if column is not None else None)
+    if not entries:
+        raise InputProblem(problems[0] if problems else f"{path} holds no outcomes; name their column with --label.")
+    report = holdout(entries)
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+        return
+    click.echo(
+        f"learnt {report.n_learnt} rows, then predicted the outcome ({printable(entries[0].labels[0])} and so on) "
+        f"of {report.n_predicted} others among {report.n_labels} from their conditions alone"
+    )
+    _tell_scores(report)
+
+
+def _tell_scores(report: HoldoutReport) -> None:
     rows = [
         (score.name, f"{score.p_at_1:.3f}", f"{score.p_at_3:.3f}", f"{score.seconds:.1f} s", score.parameters)
         for score in report.scores

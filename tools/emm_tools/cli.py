@@ -26,10 +26,12 @@ COMMANDS = {
     "prune": ("upkeep_commands", "prune"),
     "verify": ("verify_command", "verify_command"),
     "inspect": ("inspect_command", "inspect_command"),
-    "ingest": ("engine_commands", "ingest"),
+    "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
     **{name: ("travel_commands", name.replace("import", "import_")) for name in ("move", "export", "import")},
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
+    "embed": ("embed_commands", "embed"),
+    "reembed": ("embed_commands", "reembed"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -1,45 +1,24 @@
-"""`emm ingest | ask`: documents in, cited answers out.
+"""`emm ask`: cited answers out of an archive.
 
-Purpose: thin commands over `emm_engine.Archive`. Invariants: `ask` writes nothing; progress is on stderr and
-only on a terminal; what a document says is never sent to the terminal raw.
+Purpose: a thin command over `emm_engine.Archive`. Invariants: `ask` writes nothing; what a document says is never sent
+to the terminal raw.
 """
 
 from __future__ import annotations
 
-import itertools
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import click
 
 import emm
-from emm_engine import Answer, Archive, Document, IngestReport, Progress, Scope, documents_below, machine_documents
+from emm_engine import Answer, Archive, Scope
 from emm_engine.retrieval.context import shown_date
 from emm_engine.retrieval.question import parse_label
 from emm_engine.settings import RECALLS
-from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
+from emm_tools.exits import OneSentence, counted, examples, printable, tell_notices
 
 QUOTE_CHARS = 130  # one line of a terminal
 RUNS_NAMED = 20
-
-
-class ProgressLine:
-    """One line on stderr that is overwritten; silent where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
-
-    def __call__(self, progress: Progress) -> None:
-        if self.shown:
-            of = f" of {progress.total}" if progress.total is not None else ""
-            text = f"{progress.phase} {progress.done}{of}, {progress.rate:.0f}/s"
-            click.echo(f"\r{text:60}", err=True, nl=False)
-
-    def end(self) -> None:
-        if self.shown:
-            click.echo(f"\r{'':60}\r", err=True, nl=False)
 
 
 def open_or_create(path: str) -> Archive:
@@ -68,87 +47,6 @@ def known_scope(archive: Archive, text: str) -> Scope:
             names.append(f"and {len(scopes) - RUNS_NAMED} more")
         raise emm.MissingError(f"there is no run at or below {wanted}; runs: {', '.join(names) or 'none yet'}")
     return wanted
-
-
-@click.command(
-    cls=OneSentence,
-    epilog=examples(
-        "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
-        "emm ingest labs/archive --machine --scope general/debian/changelogs",
-        "emm ingest labs/archive notes/ --json",
-    ),
-)
-@click.argument("archive")
-@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--machine", is_flag=True, help="Read what this machine already holds: changelogs, or Python's own docs.")
-@click.option("--scope", default="general/notes/default", show_default=True, help="[tenant:]domain/project/run.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
-def ingest(
-    archive: str, folders: tuple[Path, ...], machine: bool, scope: str, limit: int | None, as_json: bool
-) -> None:
-    """Store the text and Markdown files (and Debian changelogs) below FOLDERS in a run of ARCHIVE.
-
-    Makes the archive where there is none. Text is durable first; running it again adds only what is new. What a note
-    may say about itself (title, date, tags) is in docs/commands.md.
-    """
-    if bool(folders) == machine:
-        raise click.UsageError("give folders, or --machine.")
-    place = Scope.parse(scope).require_run()
-    skipped: list[tuple[str, str]] = []
-
-    def problem(source: str, why: str) -> None:
-        skipped.append((source, why))
-
-    documents: Iterable[Document] = itertools.chain.from_iterable(documents_below(f, problem) for f in folders)
-    name = ", ".join(str(folder) for folder in folders)
-    if machine:
-        name, documents = machine_documents(problem=problem)
-    source = _some(documents, limit)
-    first = next(source, None)
-    if first is None:
-        _say_skipped(skipped)
-        raise InputProblem(f"{printable(name)} holds no text or Markdown file with text in it.")
-    progress = ProgressLine()
-    with open_or_create(archive) as opened, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(itertools.chain([first], source), place, progress)
-        progress.end()
-        memory = opened.memory_path(place)
-    _say_skipped(skipped)
-    tell_notices(report.notices)
-    click.echo(report.to_json() if as_json else _told(report, name, memory, len(skipped)))
-
-
-def _say_skipped(skipped: Iterable[tuple[str, str]]) -> None:
-    for source, why in skipped:
-        click.echo(f"skipped {printable(source)}: {printable(why)}", err=True)
-
-
-def _some(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
-    return iter(documents) if limit is None else itertools.islice(documents, limit)
-
-
-def _told(report: IngestReport, name: str, memory: Path, n_skipped: int) -> str:
-    phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phase_seconds.items())
-    lines = [
-        f"{report.scope}: {counted(report.entries_read, 'entry', 'entries')} of {printable(name)} in "
-        f"{report.seconds:.1f} s ({phases})",
-        f"  rate        {report.documents_per_second:.0f} new documents/s, {report.entries_per_second:.0f} entries/s "
-        "read, copies included",
-        f"  new         {counted(report.documents, 'document')} ({_copies(report.duplicates)}), "
-        f"{counted(report.passages, 'passage')}; {report.superseded} superseded, {counted(n_skipped, 'file')} skipped",
-        f"  matrix      {counted(report.pairs, 'pair')} absorbed, {report.unlearned} unlearned, "
-        f"{report.pending} pending; rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
-        f"  memory      {printable(str(memory))}",
-    ]
-    return "\n".join(lines)
-
-
-def _copies(count: int) -> str:
-    if count == 1:
-        return "1 entry was a copy of one already there"
-    return f"{count or 'no'} entries were copies of ones already there"
 
 
 @click.command(

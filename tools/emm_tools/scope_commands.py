@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -32,7 +33,7 @@ def tree(archive: str, tenant: str | None, as_json: bool) -> None:
     """
     with Archive.open(archive) as opened:
         lines = opened.levels(tenant)
-        tell_notices(opened.notices)
+        tell_notices((*opened.notices, *_lagging(lines)))
     if as_json:
         for line in lines:
             level = {} if isinstance(line, LevelStatus) else {"level": "run"}
@@ -43,6 +44,15 @@ def tree(archive: str, tenant: str | None, as_json: bool) -> None:
         return
     head = ("", "saturation", "", "M", "documents", "passages", "pairs", "waiting", "")
     click.echo("\n".join(table(head, [_row(line) for line in lines])))
+
+
+def _lagging(lines: Iterable[LevelStatus | RunStatus]) -> Iterator[str]:
+    """What waits for an embedder, and why."""
+    for line in lines:
+        if isinstance(line, RunStatus) and line.waiting:
+            yield f"{line.scope}: waits for {line.embedder}: {line.waiting}"
+        if isinstance(line, RunStatus) and line.refused:
+            yield f"{line.scope}: {counted(line.refused, 'passage')} refused by {line.embedder}, found by words alone"
 
 
 def _row(line: LevelStatus | RunStatus) -> tuple[object, ...]:

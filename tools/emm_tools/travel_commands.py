@@ -15,8 +15,9 @@ from emm_engine.hierarchy import parse_place
 from emm_engine.matrices.rollup import RollupReport
 from emm_engine.reports import to_json
 from emm_engine.upkeep.travelling import TravelReport
-from emm_tools.engine_commands import ProgressLine, open_or_create
+from emm_tools.engine_commands import open_or_create
 from emm_tools.exits import OneSentence, counted, examples, printable, tell_notices
+from emm_tools.ingest_command import ProgressLine
 
 
 @click.command(

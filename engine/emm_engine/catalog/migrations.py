@@ -24,7 +24,34 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (  # 4: which documents are hidden from an answer, without reading all of them
         "CREATE INDEX documents_superseded ON documents(scope_id) WHERE superseded = 1",
     ),
-    (  # 5: runs that got another name, or came from another archive, and whose files may still lie elsewhere
+    (  # 5: which embedder a domain was given, what waits for it and why, and a change of embedder under way
+        "ALTER TABLE embedders ADD COLUMN vectors_folder TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE embedder_choices(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, PRIMARY KEY(tenant_id, domain))",
+        "CREATE TABLE embed_waits(scope_id INTEGER PRIMARY KEY REFERENCES scopes, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, attempts INTEGER NOT NULL, last_error TEXT NOT NULL, last_try TEXT NOT NULL, "
+        "next_try TEXT NOT NULL)",
+        "CREATE TABLE embed_refusals(passage_id INTEGER PRIMARY KEY REFERENCES passages, tenant_id INTEGER NOT NULL "
+        "REFERENCES tenants, scope_id INTEGER NOT NULL REFERENCES scopes, reason TEXT NOT NULL)",
+        "CREATE INDEX embed_refusals_scope ON embed_refusals(scope_id)",
+        "CREATE TABLE reembeds(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "spec TEXT NOT NULL, fingerprint TEXT NOT NULL, dim INTEGER NOT NULL, n_fitted INTEGER NOT NULL, "
+        "PRIMARY KEY(tenant_id, domain))",
+    ),
+    (  # 6: which characters say a label or make a pair's key, labels of single passages, phrases of a domain
+        "ALTER TABLE passages ADD COLUMN key_start INTEGER",
+        "ALTER TABLE passages ADD COLUMN key_end INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE document_labels ADD COLUMN span_end INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_start INTEGER",
+        "ALTER TABLE pair_labels ADD COLUMN span_end INTEGER",
+        "CREATE TABLE passage_labels(passage_id INTEGER NOT NULL REFERENCES passages, "
+        "label_id INTEGER NOT NULL REFERENCES labels, span_start INTEGER, span_end INTEGER, "
+        "PRIMARY KEY(passage_id, label_id)) WITHOUT ROWID",
+        "CREATE TABLE phrases(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
+        "phrase TEXT NOT NULL, n_passages INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain, phrase)) WITHOUT ROWID",
+    ),
+    (  # 7: runs that got another name, or came from another archive, and whose files may still lie elsewhere
         "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes, "
         "tenant_id INTEGER NOT NULL REFERENCES tenants, memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, "
         "named INTEGER NOT NULL)",

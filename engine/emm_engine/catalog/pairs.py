@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emm_engine.catalog.store import Catalog, Run, marks
-from emm_engine.documents import Label
+from emm_engine.documents import Label, Marked
 from emm_engine.errors import CatalogError
 
 Kind = Literal["write", "unlearn"]
-Weighted = Sequence[tuple[Label, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A label of a pair's value, the characters that say it, and its weight."""
+
+    mark: Marked
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,21 @@ class PairLedger:
         return Progress(absorbed, pending, stale, lsn)
 
     def pending(self, count: int) -> list[int]:
-        """The oldest pairs to write."""
+        """The oldest pairs to write, without those whose text the embedder refused."""
         rows = self._catalog.query(
-            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NULL AND superseded = 0 "
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NULL AND superseded = 0 AND NOT EXISTS "
+            "(SELECT 1 FROM embed_refusals WHERE embed_refusals.passage_id = pairs.passage_id) "
             "ORDER BY passage_id LIMIT ?",
             (self._run.scope_id, count),
+        )
+        return [row[0] for row in rows]
+
+    def settled_after(self, passage_id: int, count: int) -> list[int]:
+        """The first pairs beyond an id that do not wait to be written."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND passage_id > ? "
+            "AND (written_by IS NOT NULL OR superseded = 1) ORDER BY passage_id LIMIT ?",
+            (self._run.scope_id, passage_id, count),
         )
         return [row[0] for row in rows]
 
@@ -70,6 +87,15 @@ class PairLedger:
         )
         return [row[0] for row in rows]
 
+    def held(self) -> list[int]:
+        """The pairs that the matrix holds and keeps, oldest first."""
+        rows = self._catalog.query(
+            "SELECT passage_id FROM pairs WHERE scope_id = ? AND written_by IS NOT NULL AND unlearned_by IS NULL "
+            "AND superseded = 0 ORDER BY written_by, passage_id",
+            (self._run.scope_id,),
+        )
+        return [row[0] for row in rows]
+
     def absorbed(self) -> list[int]:
         """The pairs that are in the matrix, in the order they were written."""
         rows = self._catalog.query(
@@ -78,23 +104,6 @@ class PairLedger:
             (self._run.scope_id,),
         )
         return [row[0] for row in rows]
-
-    def declared(self, passage_ids: Sequence[int]) -> dict[int, list[Label]]:
-        """{passage id: labels its document was given}."""
-        return self._by_passage(
-            "SELECT passage_id, kind, name FROM passages JOIN document_labels USING(document_id) "
-            "JOIN labels USING(label_id) WHERE passages.tenant_id = ? AND passage_id IN",
-            passage_ids,
-        )
-
-    def _by_passage(self, sql: str, passage_ids: Sequence[int]) -> dict[int, list[Label]]:
-        found: dict[int, list[Label]] = {identity: [] for identity in passage_ids}
-        for low in range(0, len(passage_ids), 500):
-            part = list(passage_ids[low : low + 500])
-            rows = self._catalog.query(f"{sql} ({marks(part)})", (self._run.tenant_id, *part))
-            for identity, kind, name in rows:
-                found[identity].append(Label(kind, name))
-        return found
 
     def kept(self, passage_ids: Sequence[int]) -> dict[int, list[tuple[Label, float]]]:
         """{passage id: the labels and weights its value was made of}."""
@@ -112,17 +121,23 @@ class PairLedger:
 
     # --- the protocol ----------------------------------------------------------------------------
 
-    def intend_write(self, labels: Mapping[int, Weighted], write_count: int) -> int:
+    def intend_write(self, labels: Mapping[int, Sequence[Taught]], write_count: int) -> int:
         """Step 1 of a write: keep the pairs' labels and announce the batch. Returns its id."""
         catalog, run = self._catalog, self._run
         with catalog.transaction():
             batch_id = self._announce("write", len(labels), write_count)
             catalog.executemany(
-                "INSERT INTO pair_labels VALUES (?, ?, ?)",
+                "INSERT INTO pair_labels(passage_id, label_id, weight, span_start, span_end) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (identity, catalog.label_id(run.tenant_id, label), weight)
-                    for identity, weighted in labels.items()
-                    for label, weight in weighted
+                    (
+                        identity,
+                        catalog.label_id(run.tenant_id, each.mark.label),
+                        each.weight,
+                        each.mark.start,
+                        each.mark.end,
+                    )
+                    for identity, taught in labels.items()
+                    for each in taught
                 ],
             )
             catalog.executemany(
@@ -209,3 +224,30 @@ class PairLedger:
             (self._run.scope_id,),
         )
         return int(rows[0][0])
+
+    def relearnt(self, written: Sequence[int], lsn: int) -> None:
+        """Inside a transaction: the run has another memory, which holds exactly these pairs as of `lsn`.
+
+        Two batches then stand for its whole past: one that wrote every pair that ever was in it, one that took out
+        those that are superseded. What the new memory was not given although it is current (its text was refused)
+        waits again.
+        """
+        catalog, scope_id = self._catalog, self._run.scope_id
+        past = [row[0] for row in catalog.query("SELECT batch_id FROM batches WHERE scope_id = ?", (scope_id,))]
+        kept = set(written)
+        withdrawn = [(identity,) for identity in self.held() if identity not in kept]
+        catalog.executemany("DELETE FROM pair_labels WHERE passage_id = ?", withdrawn)
+        catalog.executemany("UPDATE pairs SET written_by = NULL WHERE passage_id = ?", withdrawn)
+        condition = "scope_id = ? AND written_by IS NOT NULL"
+        n_ever = catalog.query(f"SELECT count(*) FROM pairs WHERE {condition}", (scope_id,))[0][0]
+        for kind, column, n_pairs, extra in (
+            ("write", "written_by", n_ever, ""),
+            ("unlearn", "unlearned_by", n_ever - len(kept), " AND (superseded = 1 OR unlearned_by IS NOT NULL)"),
+        ):
+            batch_id = catalog.insert(
+                "INSERT INTO batches(tenant_id, scope_id, kind, n_pairs, write_count_before, lsn) "
+                "VALUES (?, ?, ?, ?, 0, ?)",
+                (self._run.tenant_id, scope_id, kind, n_pairs, lsn),
+            )
+            catalog.executemany(f"UPDATE pairs SET {column} = ? WHERE {condition}{extra}", [(batch_id, scope_id)])
+        catalog.executemany("DELETE FROM batches WHERE batch_id = ?", [(batch_id,) for batch_id in past])

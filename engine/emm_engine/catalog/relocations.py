@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from emm import ExistsError
+from emm_engine.catalog.said import move_said
 from emm_engine.catalog.store import Catalog, Row, Run
 from emm_engine.errors import CatalogError
-from emm_engine.hierarchy import Place, Scope
+from emm_engine.hierarchy import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Relocations:
                 "UPDATE scopes SET project = ?, run = ? WHERE scope_id = ?",
                 [(target.project, target.run or run.scope.run, run.scope_id) for run in runs],
             )
-            self._rename_settings(runs[0].tenant_id, source, target)
+            move_said(self._catalog, runs[0].tenant_id, source, target)
             for table in ("rollups", "rollup_sources"):
                 self._catalog.executemany(
                     f"DELETE FROM {table} WHERE tenant_id = ? AND scope = ?", [(runs[0].tenant_id, str(source))]
@@ -103,32 +104,12 @@ class Relocations:
                 "UPDATE relocations SET named = 1 WHERE scope_id = ?", [(run.scope_id,) for run in runs]
             )
 
-    def _rename_settings(self, tenant_id: int, source: Scope, target: Scope) -> None:
-        """What was said at the target before anything was there is not what was said of this; so it goes."""
-        said = settings_below(self._catalog, tenant_id, source)
-        gone = [*said, *settings_below(self._catalog, tenant_id, target)]
-        self._catalog.executemany(
-            "DELETE FROM settings WHERE tenant_id = ? AND scope = ? AND key = ?",
-            [(tenant_id, scope, key) for scope, key, _ in gone],
-        )
-        self._catalog.executemany(
-            "INSERT INTO settings(tenant_id, scope, key, value) VALUES (?, ?, ?, ?)",
-            [(tenant_id, str(target) + scope[len(str(source)) :], key, value) for scope, key, value in said],
-        )
-
     def end(self, records: Iterable[Relocation]) -> None:
         """The files have followed, or nothing was changed."""
         with self._catalog.transaction():
             self._catalog.executemany(
                 "DELETE FROM relocations WHERE scope_id = ?", [(each.run.scope_id,) for each in records]
             )
-
-
-def settings_below(catalog: Catalog, tenant_id: int, place: Place) -> list[tuple[str, str, str]]:
-    """(scope, key, value) of what was said at a place and below it, in order."""
-    rows = catalog.query("SELECT scope, key, value FROM settings WHERE tenant_id = ?", (tenant_id,))
-    begins = f"{place}/" if isinstance(place, Scope) else str(place)
-    return sorted((row[0], row[1], row[2]) for row in rows if row[0] == str(place) or row[0].startswith(begins))
 
 
 def _relocation(row: Row) -> Relocation:

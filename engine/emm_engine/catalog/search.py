@@ -92,12 +92,21 @@ class CatalogReader:
         )
         return [passage_id for passage_id, _ in found]
 
-    def text_hashes(self, scope_id: int) -> dict[int, int]:
-        """{passage id: unsigned text hash} of a run: what its vectors must have been made from."""
-        rows = self._catalog.query(
-            "SELECT passage_id, text_hash FROM passages WHERE tenant_id = ? AND scope_id = ? ORDER BY passage_id",
-            (self._tenant_id, scope_id),
-        )
+    def text_hashes(self, scope_id: int, passage_ids: Sequence[int] | None = None) -> dict[int, int]:
+        """{passage id: unsigned text hash} of a run (or of these passages): what its vectors must be made from."""
+        source = "SELECT passage_id, text_hash FROM passages WHERE tenant_id = ? AND scope_id = ?"
+        where = (self._tenant_id, scope_id)
+        if passage_ids is None:
+            rows = self._catalog.query(f"{source} ORDER BY passage_id", where)
+        else:
+            parts = (list(passage_ids[low : low + 500]) for low in range(0, len(passage_ids), 500))
+            rows = [
+                row
+                for part in parts
+                for row in self._catalog.query(
+                    f"{source} AND passage_id IN ({marks(part)}) ORDER BY passage_id", (*where, *part)
+                )
+            ]
         return {row[0]: row[1] & 0xFFFF_FFFF_FFFF_FFFF for row in rows}
 
     def quotes(self, passage_ids: Sequence[int]) -> dict[int, Quote]:

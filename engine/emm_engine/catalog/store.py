@@ -9,7 +9,7 @@ is bound to one tenant.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 from emm import StorageError
 from emm_engine.catalog.schema import connect, create_fulltext, fulltext_table
 from emm_engine.chunking import passages
-from emm_engine.documents import Document, Label, embedded_text, text_hash
+from emm_engine.documents import Document, Label, Marked, Passage, embedded_text, text_hash
 from emm_engine.errors import CatalogError
+from emm_engine.extraction.spans import document_labels
 from emm_engine.hierarchy import Scope
 
 Row = tuple[Any, ...]
+IDS_PER_PAGE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,15 @@ class Catalog:
     def version(self) -> tuple[int, int]:
         """Changes whenever this or another connection has changed the catalog."""
         return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
+
+    def outdate(self) -> None:
+        """A new version without a new word: what is derived from it was made again, and readers should look."""
+        with self.transaction():
+            rows = self.query("SELECT value FROM meta WHERE key = 'outdated'")
+            self.executemany("DELETE FROM meta WHERE key = ?", [("outdated",)])
+            self.executemany(
+                "INSERT INTO meta(key, value) VALUES (?, ?)", [("outdated", str(int(rows[0][0]) + 1 if rows else 1))]
+            )
 
     def executemany(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row, inside a transaction."""
@@ -178,7 +189,11 @@ class Catalog:
     def bind_memory(self, run: Run, uuid: str) -> None:
         """Record which memory belongs to a run."""
         with self.transaction():
-            self.executemany("UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(uuid, run.scope_id)])
+            self.name_memory(run, uuid)
+
+    def name_memory(self, run: Run, uuid: str) -> None:
+        """The same, inside a transaction."""
+        self.executemany("UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(uuid, run.scope_id)])
 
     def label_id(self, tenant_id: int, label: Label) -> int:
         """The label's id, made when new; inside a transaction."""
@@ -209,8 +224,8 @@ class Catalog:
             (run.scope_id, digest),
         ):
             return Added(duplicates=1)
-        spans = passages(document.text)
-        if not spans:
+        parts = document.passages or tuple(Passage(span.start, span.end) for span in passages(document.text))
+        if not parts:
             return Added(empty=1)
         owner = (run.tenant_id, run.scope_id)
         document_id = self.insert(
@@ -218,22 +233,38 @@ class Catalog:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*owner, document.source, document.title, document.date, document.key, document.text, digest),
         )
-        label_ids = sorted({self.label_id(run.tenant_id, label) for label in document.labels})
-        self.executemany("INSERT INTO document_labels VALUES (?, ?)", [(document_id, label) for label in label_ids])
-        for span in spans:
-            body = document.text[span.start : span.end]
+        self._mark("document_labels(document_id", run, document_id, document_labels(document))
+        for part in parts:
+            body = document.text[part.start : part.end]
             passage_id = self.insert(
-                "INSERT INTO passages(tenant_id, scope_id, document_id, start, end, text_hash) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (*owner, document_id, span.start, span.end, text_hash(embedded_text(document.title, body))),
+                "INSERT INTO passages(tenant_id, scope_id, document_id, start, end, text_hash, key_start, key_end) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(*owner, document_id, part.start, part.end),
+                    *(text_hash(embedded_text(document.title, body)), *(part.key or (None, None))),
+                ),
             )
+            self._mark("passage_labels(passage_id", run, passage_id, part.labels)
             self.add_words(run.tenant_id, [(passage_id, document.source, document.title, body)])
             self.insert(
                 "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
                 (passage_id, *owner),
             )
         superseded = self._supersede(run, document, document_id)
-        return Added(documents=1, superseded=superseded, passages=len(spans))
+        return Added(documents=1, superseded=superseded, passages=len(parts))
+
+    def _mark(self, table: str, run: Run, owner_id: int, marks: Iterable[Marked]) -> None:
+        """Store labels with their spans; of a label that is said twice the first place counts."""
+        first: dict[int, Marked] = {}
+        for mark in marks:
+            first.setdefault(self.label_id(run.tenant_id, mark.label), mark)
+        self.executemany(
+            f"INSERT INTO {table}, label_id, span_start, span_end) VALUES (?, ?, ?, ?)",
+            [
+                (owner_id, label_id, mark.start, mark.end)
+                for label_id, mark in sorted(first.items(), key=lambda item: item[0])
+            ],
+        )
 
     def add_words(self, tenant_id: int, entries: Sequence[tuple[int, str, str, str]]) -> None:
         """Put (passage id, source, title, passage) into the tenant's full-text table, inside a transaction."""
@@ -271,13 +302,6 @@ class Catalog:
         )
         return (str(rows[0][0]), str(rows[0][1]), int(rows[0][2])) if rows else None
 
-    def set_embedder(self, tenant_id: int, domain: str, model: tuple[str, str, int], n_fitted: int) -> None:
-        """Record a domain's (provider, fingerprint, dim) and on how many passages it was fitted; the first wins."""
-        with self.transaction():
-            self.executemany(
-                "INSERT OR IGNORE INTO embedders VALUES (?, ?, ?, ?, ?, ?)", [(tenant_id, domain, *model, n_fitted)]
-            )
-
     def embedder_coverage(self, tenant_id: int, domain: str) -> tuple[int, int]:
         """(passages the domain's embedder was fitted on, passages the domain holds)."""
         rows = self.query(
@@ -289,17 +313,28 @@ class Catalog:
 
     def sample_texts(self, tenant_id: int, domain: str, count: int) -> list[str]:
         """What would be embedded for at most `count` of a domain's passages, at an even stride through all."""
-        ids = [
-            row[0]
-            for row in self.query(
-                "SELECT passage_id FROM passages JOIN scopes USING(scope_id) "
-                "WHERE passages.tenant_id = ? AND domain = ? ORDER BY passage_id",
-                (tenant_id, domain),
+        return list(self.texts(tenant_id, self.sample_ids(tenant_id, domain, count)).values())
+
+    def sample_ids(self, tenant_id: int, domain: str, count: int) -> list[int]:
+        """At most `count` of a domain's passages, ascending, at an even stride; holds no more than those."""
+        source = "FROM passages JOIN scopes USING(scope_id) WHERE passages.tenant_id = ? AND domain = ?"
+        (n_all,) = self.query(f"SELECT count(*) {source}", (tenant_id, domain))[0]
+        n_chosen = min(count, n_all)
+        places = (at * n_all // n_chosen for at in range(n_chosen))
+        chosen: list[int] = []
+        wanted, seen, last = next(places, None), 0, 0
+        while wanted is not None:
+            page = self.query(
+                f"SELECT passage_id {source} AND passage_id > ? ORDER BY passage_id LIMIT ?",
+                (tenant_id, domain, last, IDS_PER_PAGE),
             )
-        ]
-        n_chosen = min(count, len(ids))
-        chosen = [ids[at * len(ids) // n_chosen] for at in range(n_chosen)]
-        return list(self.texts(tenant_id, chosen).values())
+            while wanted is not None and wanted < seen + len(page):
+                chosen.append(page[wanted - seen][0])
+                wanted = next(places, None)
+            if not page:  # fewer than were counted: a passage has just been forgotten
+                break
+            seen, last = seen + len(page), page[-1][0]
+        return chosen
 
     def texts(self, tenant_id: int, passage_ids: Sequence[int]) -> dict[int, str]:
         """{passage id: what is embedded for it}, in the order asked for."""

@@ -11,45 +11,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import json
-import re
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
-from emm_engine.embeddings.provider import Float32Array
+from emm_engine.embeddings.provider import Float32Array, pack_model, unit_rows, unpack_model
+from emm_engine.embeddings.terms import TermModel
 from emm_engine.errors import EmbedderError
-from emm_engine.stopwords import STOPWORDS
 
 FORMAT = "emm-lsa-1"
-TERMS_MAX = 20_000
 ROUNDS = 4  # power iterations of the randomised SVD
 SEED = 0
 DENSE_MAX = 300  # up to this many texts the SVD is exact
-TERM_CHARS_MAX = 40
-
-# Two characters and more; `en_us.utf-8` and `libc6` stay whole. The second branch takes what the first one cannot
-# finish, so that no stretch of text is tried twice (`a_-a_-…` was quadratic).
-_TERM = re.compile(r"\b(?:([^\W_][\w.+-]*[^\W_])\b|[^\W_][\w.+-]*)")
 
 
 class LsaEmbedder:
     """A fitted model: terms, their inverse document frequencies, and components (dim, n_terms)."""
 
-    def __init__(self, terms: Sequence[str], idf: Float32Array, components: Float32Array) -> None:
-        self._terms = list(terms)
-        self._idf = np.ascontiguousarray(idf, np.float32)
+    instant = True
+
+    def __init__(self, terms: TermModel, components: Float32Array) -> None:
+        self._terms = terms
         self._components = np.ascontiguousarray(components, np.float32)
         self._projection = np.ascontiguousarray(self._components.T)  # (n_terms, dim)
-        self._vectorizer = _vectorizer()
-        self._vectorizer.vocabulary_ = {term: index for index, term in enumerate(self._terms)}
-        self._vectorizer.idf_ = self._idf
 
     @property
     def dim(self) -> int:
@@ -57,16 +42,8 @@ class LsaEmbedder:
 
     @functools.cached_property
     def _stored(self) -> bytes:
-        stream = io.BytesIO()
-        head = json.dumps({"format": FORMAT, "dim": self.dim, "terms": len(self._terms)}, sort_keys=True)
-        np.savez(
-            stream,
-            head=np.frombuffer(head.encode(), np.uint8),
-            terms=np.frombuffer("\n".join(self._terms).encode(), np.uint8),
-            idf=self._idf,
-            components=self._components,
-        )
-        return stream.getvalue()
+        head = {"format": FORMAT, "dim": self.dim, "terms": len(self._terms.terms)}
+        return pack_model(head, {**self._terms.stored(), "components": self._components})
 
     def to_bytes(self) -> bytes:
         return self._stored
@@ -75,28 +52,13 @@ class LsaEmbedder:
     def fingerprint(self) -> str:
         return hashlib.sha256(self._stored).hexdigest()
 
-    def _weights(self, texts: Sequence[str]) -> csr_matrix:
-        if not self._terms:  # the vectoriser refuses an empty vocabulary
-            return csr_matrix((len(texts), 0), dtype=np.float32)
-        return csr_matrix(self._vectorizer.transform(texts), dtype=np.float32)
-
     def embed(self, texts: Sequence[str]) -> Float32Array:
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        return _unit_rows(self._weights(texts) @ self._projection)
+        return unit_rows(self._terms.weights(texts) @ self._projection)
 
     def salient_terms(self, texts: Sequence[str], count: int) -> list[list[tuple[str, float]]]:
-        if not texts:
-            return []
-        weights = self._weights(texts)
-        found = []
-        for row in range(weights.shape[0]):
-            low, high = weights.indptr[row], weights.indptr[row + 1]
-            data, indices = weights.data[low:high], weights.indices[low:high]
-            order = np.lexsort((indices, -data))
-            named = ((self._terms[indices[at]], float(data[at])) for at in order)
-            found.append([item for item in named if _is_word(item[0])][:count])
-        return found
+        return self._terms.salient(texts, count)
 
 
 class LsaProvider:
@@ -105,70 +67,23 @@ class LsaProvider:
     name = "lsa"
 
     def fit(self, texts: Sequence[str], dim: int) -> LsaEmbedder:
-        vectorizer = _vectorizer(min_df=2 if len(texts) >= 50 else 1)
-        try:
-            weights = csr_matrix(vectorizer.fit_transform(texts), dtype=np.float32)
-        except ValueError:  # no text holds a single term
-            return LsaEmbedder([], np.zeros(0, np.float32), np.zeros((dim, 0), np.float32))
-        if min(weights.shape) <= dim or weights.shape[0] <= DENSE_MAX:
-            _, singular, right = np.linalg.svd(weights.toarray(), full_matrices=False)
-        else:
-            _, singular, right = randomized_svd(weights, dim, n_iter=ROUNDS, random_state=SEED)
-        kept = int(np.count_nonzero(singular[:dim] > 1e-5 * singular[0]))
-        components = np.zeros((dim, weights.shape[1]), np.float32)
-        components[:kept] = right[:kept]
-        return LsaEmbedder(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, components)
+        terms, weights = TermModel.fit(texts)
+        components = np.zeros((dim, len(terms.terms)), np.float32)
+        if terms.terms:
+            if min(weights.shape) <= dim or weights.shape[0] <= DENSE_MAX:
+                _, singular, right = np.linalg.svd(weights.toarray(), full_matrices=False)
+            else:
+                _, singular, right = randomized_svd(weights, dim, n_iter=ROUNDS, random_state=SEED)
+            kept = int(np.count_nonzero(singular[:dim] > 1e-5 * singular[0]))
+            components[:kept] = right[:kept]
+        return LsaEmbedder(terms, components)
 
     def from_bytes(self, data: bytes) -> LsaEmbedder:
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-                head = json.loads(bytes(stored["head"]))
-                text = bytes(stored["terms"]).decode()
-                idf, components = stored["idf"], stored["components"]
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise EmbedderError("the embedding model does not parse", found=str(error)) from error
-        terms = text.split("\n") if text else []
-        shape = (head.get("dim"), len(terms))
-        if head.get("format") != FORMAT or components.shape != shape or idf.shape != (len(terms),):
+        head, stored = unpack_model(data, ("terms", "idf", "components"))
+        terms, components = TermModel.from_stored(stored), stored["components"]
+        shape = (head.get("dim"), len(terms.terms))
+        if head.get("format") != FORMAT or components.shape != shape:
             raise EmbedderError(
                 "the embedding model contradicts itself", expected=(FORMAT, shape), found=(head, components.shape)
             )
-        return LsaEmbedder(terms, idf, components)
-
-
-def analyse(text: str) -> list[str]:
-    """The terms of a text: lower case, without stop words, plurals made singular."""
-    return [singular(word) for word in _TERM.findall(text.lower()) if word and word not in STOPWORDS]
-
-
-@functools.lru_cache(maxsize=65_536)
-def singular(word: str) -> str:
-    """Harman's S-stemmer (1991): `libraries` → `library`, `failures` → `failure`, `locales` → `locale`."""
-    if word.endswith("ies") and len(word) > 4 and not word.endswith(("eies", "aies")):
-        return word[:-3] + "y"
-    if word.endswith("es") and len(word) > 3 and not word.endswith(("aes", "ees", "oes")):
-        return word[:-1]
-    if word.endswith("s") and len(word) > 3 and not word.endswith(("us", "ss", "is")):
-        return word[:-1]
-    return word
-
-
-def _vectorizer(min_df: int = 1) -> TfidfVectorizer:
-    return TfidfVectorizer(
-        analyzer=analyse,
-        sublinear_tf=True,
-        min_df=min_df,
-        max_features=TERMS_MAX,
-        dtype=np.float32,
-    )
-
-
-def _is_word(term: str) -> bool:
-    return len(term) <= TERM_CHARS_MAX and sum(character.isalpha() for character in term) >= 3
-
-
-def _unit_rows(rows: npt.NDArray[np.float32]) -> Float32Array:
-    dense = np.ascontiguousarray(rows, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", dense, dense, dtype=np.float64))
-    lengths[lengths < 1e-6] = np.inf  # nothing known: the zero vector
-    return np.ascontiguousarray(dense / lengths[:, None], np.float32)
+        return LsaEmbedder(terms, components.astype(np.float32))

@@ -9,9 +9,12 @@ before a byte of it is parsed, and a missing or changed one is a loud `EmbedderE
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import io
+import json
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +26,10 @@ Float32Array = npt.NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """A fitted model. Deterministic: the same text gives the same bits on the same machine."""
+    """A fitted model. The same text gives the same bits on the same machine; a service promises nearly the same."""
+
+    instant: bool
+    """Thousands of texts a second, always: a question may wait for vectors that are missing."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,10 +57,13 @@ class Embedder(Protocol):
 class Provider(Protocol):
     """Makes and reopens embedders of one kind."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the catalog calls it (`EmbedderChoice.identity`)."""
+        ...
 
     def fit(self, texts: Sequence[str], dim: int) -> Embedder:
-        """A model of these texts (any number, also one), with `dim` numbers in a vector."""
+        """A model of these texts (any number, also one), with `dim` numbers in a vector, or more where it has more."""
         ...
 
     def from_bytes(self, data: bytes) -> Embedder:
@@ -85,6 +94,17 @@ class EmbedderFolder:
         make_folder(into._folder)
         replace_durably(into._path(fingerprint), data)
 
+    def discard(self, fingerprint: str) -> None:
+        """Remove a model that nothing is embedded with any more."""
+        self._path(fingerprint).unlink(missing_ok=True)
+
+    def sweep(self, wanted: Collection[str], older_than: float) -> None:
+        """Remove every other model that was stored before a moment (seconds since 1970)."""
+        keep = {self._path(fingerprint).name for fingerprint in wanted}
+        for path in self._folder.glob("*.npz"):
+            if path.name not in keep and path.stat().st_mtime < older_than:
+                path.unlink(missing_ok=True)
+
     def load(self, provider: Provider, fingerprint: str) -> Embedder:
         """The model with this fingerprint; `EmbedderError` when it is missing or its bytes differ."""
         return provider.from_bytes(self._bytes(fingerprint))
@@ -99,3 +119,28 @@ class EmbedderFolder:
         if found != fingerprint:
             raise EmbedderError("the embedding model changed", file=path.name, expected=fingerprint, found=found)
         return data
+
+
+def unit_rows(rows: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    """Rows scaled to length one; a row of next to nothing becomes zero."""
+    dense = np.ascontiguousarray(rows, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", dense, dense, dtype=np.float64))
+    lengths[lengths < 1e-6] = np.inf  # nothing known: the zero vector
+    return np.ascontiguousarray(dense / lengths[:, None], np.float32)
+
+
+def pack_model(head: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The stored form of a model: an `.npz` with a JSON head, without pickle; equal models give equal bytes."""
+    stream = io.BytesIO()
+    text = json.dumps(head, sort_keys=True)
+    np.savez(stream, allow_pickle=False, head=np.frombuffer(text.encode(), np.uint8), **arrays)
+    return stream.getvalue()
+
+
+def unpack_model(data: bytes, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """(head, arrays) of a stored model; `EmbedderError` when it does not parse."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            return dict(json.loads(bytes(stored["head"]))), {name: stored[name] for name in names}
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise EmbedderError("the embedding model does not parse", found=str(error)) from error

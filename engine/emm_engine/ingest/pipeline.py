@@ -1,32 +1,43 @@
 """Documents into an archive: text first, then vectors, then the matrix.
 
 Purpose: one resumable pipeline. (1) take the run's memory, which is the lock; (2) settle what an interrupted
-ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder if there is none;
-(5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take superseded
-pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing) continues
-with no pair missing or doubled; memory use does not grow with the corpus, except for ids and the embedder's sample.
+ingest left; (3) store documents in durable transactions; (4) fit the domain's embedder and count its phrases where
+that was not done; (5) absorb every pending pair: vector log, intended batch, matrix commit, settled batch; (6) take
+superseded pairs out of the matrix; (7) checkpoint. Invariants: killed anywhere, the next ingest (also of nothing)
+continues with no pair missing or doubled; an embedder that cannot be had stops (4) to (6) and nothing else: what is
+stored stays and waits, with the reason; passages are held a chunk at a time, never all of them, nor all their ids.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 
 import numpy as np
 
-import emm
-from emm_engine.catalog.pairs import PairLedger
+from emm_engine.catalog.material import Material, declared, materials
+from emm_engine.catalog.pairs import PairLedger, Taught
+from emm_engine.catalog.phrases import phrase_model
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Added, Catalog, Run
-from emm_engine.documents import Document, Label
+from emm_engine.catalog.waiting import WaitingList
+from emm_engine.documents import Document, Marked
+from emm_engine.embeddings.backoff import Clock
 from emm_engine.embeddings.provider import Embedder
-from emm_engine.matrices.labels import TERMS_PER_PASSAGE, pair_labels, value
+from emm_engine.errors import EmbedderUnavailable
+from emm_engine.extraction.facts import facts
+from emm_engine.extraction.keyphrases import PhraseModel
+from emm_engine.matrices.labels import taught, value
+from emm_engine.matrices.shelf import MatrixShelf
+from emm_engine.models.keys import KeyMaker
 from emm_engine.reports import IngestReport, OnProgress, Progress
-from emm_engine.vectors.store import Ids, VectorStore
+from emm_engine.vectors.store import VectorStore
 
 DOCUMENTS_PER_TRANSACTION = 1000
-PASSAGES_PER_CHUNK = 2048  # embedded together
+PASSAGES_PER_CHUNK = 2048  # given keys and labels together
 PAIRS_PER_BATCH = 256  # one matrix commit
 FIT_ENOUGH = 4000  # passages beyond which an embedder's fit is no longer the limit
 OUTGROWN_RATIO = 4
@@ -35,38 +46,58 @@ Models = Callable[[Run], tuple[Embedder, VectorStore]]
 
 
 class Ingest:
-    """One ingest into one run, over an open writer of its memory."""
+    """One ingest into one run: a context manager that holds the run's memory, which is the lock."""
 
     def __init__(
-        self, catalog: Catalog, run: Run, memory: emm.Memory, models: Models, progress: OnProgress | None
+        self,
+        catalog: Catalog,
+        run: Run,
+        shelf: MatrixShelf,
+        models: Models,
+        clock: Clock,
+        progress: OnProgress | None,
     ) -> None:
         self._catalog = catalog
         self._run = run
-        self._memory = memory
+        self._shelf = shelf
         self._models = models
+        self._clock = clock
         self._progress = progress
         self._ledger = PairLedger(catalog, run)
+        self._waiting = WaitingList(catalog, run)
+        self._reader = CatalogReader(catalog, run.tenant_id, [run])
         self._namespace = str(run.scope)
         self._phase_seconds: dict[str, float] = {}
+        self._n_pairs = self._n_unlearned = 0
+        self.memory = shelf.open_writer(run)
+
+    def __enter__(self) -> Ingest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.memory.close()
 
     def run(self, documents: Iterable[Document]) -> IngestReport:
         """Do it all; what was stored before an exception stays stored."""
         started = time.perf_counter()
-        resumed = self._ledger.reconcile(self._memory.write_count, self._memory.lsn)
+        resumed = self._ledger.reconcile(self.memory.write_count, self.memory.lsn)
         n_read, added = self._store(documents)
-        n_pairs, n_unlearned = 0, 0
+        notices: list[str] = []
         if self._has_passages():
-            phase = time.perf_counter()
-            embedder, vectors = self._models(self._run)
-            vectors.forget_cached()  # what a question held in memory alone is not in the log
-            self._tell("fitting", 1, 1, phase)
-            phase = time.perf_counter()
-            self._repair_vectors(embedder, vectors)
-            n_pairs = self._absorb(embedder, vectors)
-            n_unlearned = self._unlearn_stale(embedder)
-            if n_pairs or n_unlearned:
-                self._memory.checkpoint()
-            self._phase_seconds["absorbing"] = time.perf_counter() - phase
+            try:
+                self._derive()
+            except EmbedderUnavailable as error:
+                wait = self._waiting.failed(error, self._clock.now(), random.Random())
+                notices = [
+                    f"{error}; the text is stored and found by its words, `emm embed` makes its vectors "
+                    f"(next try {wait.next_try})"
+                ]
+            else:
+                self._waiting.succeeded()
+            if self._n_pairs or self._n_unlearned:
+                self.memory.checkpoint()
         return IngestReport(
             scope=self._namespace,
             entries_read=n_read,
@@ -75,24 +106,51 @@ class Ingest:
             empty=added.empty,
             superseded=added.superseded,
             passages=added.passages,
-            pairs=n_pairs,
-            unlearned=n_unlearned,
+            pairs=self._n_pairs,
+            unlearned=self._n_unlearned,
             pending=self._ledger.progress().pending,
+            refused=len(self._waiting.refused()),
             resumed=resumed,
-            lsn=self._memory.lsn,
-            rank=self._memory.rank,
-            saturation=float(self._memory.saturation),
+            lsn=self.memory.lsn,
+            rank=self.memory.rank,
+            saturation=float(self.memory.saturation),
             seconds=time.perf_counter() - started,
             phase_seconds=self._phase_seconds,
-            notices=(*self._memory.notices, *self._outgrown()),
+            notices=(*notices, *self.memory.notices, *self._outgrown(), *self._refused()),
         )
+
+    def _derive(self) -> None:
+        """Vectors and matrix, as far as the embedder goes."""
+        phase = time.perf_counter()
+        embedder, vectors = self._models(self._run)
+        vectors.forget_cached()  # what a question held in memory alone is not in the log
+        if self.memory.key_dim != embedder.dim:  # made before anybody knew how wide the vectors are
+            self.memory = self._shelf.remade(self._run, self.memory, embedder.dim)
+        phrases = phrase_model(self._catalog, self._run)
+        self._tell("fitting", 1, 1, phase)
+        phase = time.perf_counter()
+        try:
+            keys = KeyMaker(self._catalog, self._run, embedder, vectors)
+            self._repair_vectors(keys)
+            self._absorb(embedder, keys, phrases)
+            self._unlearn_stale(keys)
+        finally:
+            self._phase_seconds["absorbing"] = time.perf_counter() - phase
+
+    def _refused(self) -> list[str]:
+        refused = self._waiting.refused()
+        first = next(iter(refused.values()), "")
+        return [f"{len(refused)} passages have no vector, the embedder refused them: {first}"] if refused else []
 
     def _outgrown(self) -> list[str]:
         """Say so when the domain has outgrown the texts that its embedder was fitted on."""
         n_fitted, n_passages = self._catalog.embedder_coverage(self._run.tenant_id, self._run.scope.domain)
         if n_fitted >= min(n_passages, FIT_ENOUGH) / OUTGROWN_RATIO:
             return []
-        return [f"the embedder was fitted on {n_fitted} passages and the domain now holds {n_passages}: recall suffers"]
+        return [
+            f"the embedder was fitted on {n_fitted} passages and the domain now holds {n_passages}: recall suffers "
+            "until `emm reembed` fits it again"
+        ]
 
     def _tell(self, phase: str, done: int, total: int | None, started: float) -> None:
         seconds = time.perf_counter() - started
@@ -115,69 +173,58 @@ class Ingest:
 
     # --- vectors ---------------------------------------------------------------------------------
 
-    def _hashes(self) -> dict[int, int]:
-        return CatalogReader(self._catalog, self._run.tenant_id, [self._run]).text_hashes(self._run.scope_id)
-
-    def _repair_vectors(self, embedder: Embedder, vectors: VectorStore) -> None:
+    def _repair_vectors(self, keys: KeyMaker) -> None:
         """Embed again what the log should hold and does not (damage, a lost tail); pending pairs come later."""
-        hashes = self._hashes()
-        pending = set(self._ledger.pending(len(hashes)))
-        settled = {identity: digest for identity, digest in hashes.items() if identity not in pending}
-        missing = vectors.missing(self._namespace, settled)
-        for low in range(0, len(missing), PASSAGES_PER_CHUNK):
-            part = missing[low : low + PASSAGES_PER_CHUNK]
-            texts = self._catalog.texts(self._run.tenant_id, part.tolist())
-            self._add_vectors(vectors, part, embedder.embed(list(texts.values())), hashes)
-
-    def _add_vectors(
-        self, vectors: VectorStore, ids: Ids, rows: np.typing.NDArray[np.float32], hashes: dict[int, int]
-    ) -> None:
-        digests = np.fromiter((hashes[identity] for identity in ids.tolist()), np.uint64, len(ids))
-        vectors.add(self._namespace, ids, rows, digests)
+        last, n_filled = 0, 0
+        while chunk := self._ledger.settled_after(last, PASSAGES_PER_CHUNK):
+            last = chunk[-1]
+            n_filled += keys.fill(self._reader.text_hashes(self._run.scope_id, chunk))
+        if n_filled:
+            self._catalog.outdate()
 
     # --- the matrix ------------------------------------------------------------------------------
 
-    def _absorb(self, embedder: Embedder, vectors: VectorStore) -> int:
+    def _absorb(self, embedder: Embedder, keys: KeyMaker, phrases: PhraseModel) -> None:
         """Every pending pair, oldest first."""
         started = time.perf_counter()
-        hashes = self._hashes()
         n_done, n_total = 0, self._ledger.progress().pending
-        while chunk := self._ledger.pending(PASSAGES_PER_CHUNK):
-            texts = list(self._catalog.texts(self._run.tenant_id, chunk).values())
-            keys = embedder.embed(texts)
-            absent = np.isin(chunk, vectors.missing(self._namespace, {i: hashes[i] for i in chunk}))
-            if absent.any():
-                self._add_vectors(vectors, np.asarray(chunk, np.int64)[absent], keys[absent], hashes)
-            terms = embedder.salient_terms(texts, TERMS_PER_PASSAGE)
-            declared = self._ledger.declared(chunk)
+        while chunk := self._ledger.pending(PASSAGES_PER_CHUNK if embedder.instant else PAIRS_PER_BATCH):
+            ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
+            declared_marks = declared(self._catalog, self._run.tenant_id, ids)
             labels = {
-                identity: pair_labels(declared[identity], named, text.partition("\n")[2])
-                for identity, named, text in zip(chunk, terms, texts, strict=True)
+                passage.passage_id: taught(declared_marks[passage.passage_id], _extracted(passage, phrases))
+                for passage in materials(self._catalog, self._run.tenant_id, ids)
             }
-            for low in range(0, len(chunk), PAIRS_PER_BATCH):
-                self._write(chunk[low : low + PAIRS_PER_BATCH], keys[low : low + PAIRS_PER_BATCH], labels)
-                n_done += len(chunk[low : low + PAIRS_PER_BATCH])
+            for low in range(0, len(ids), PAIRS_PER_BATCH):
+                self._write(ids[low : low + PAIRS_PER_BATCH], rows[low : low + PAIRS_PER_BATCH], labels)
+                n_done += len(ids[low : low + PAIRS_PER_BATCH])
                 self._tell("absorbing", n_done, n_total, started)
-        return n_done
 
     def _write(
         self,
         ids: Sequence[int],
         keys: np.typing.NDArray[np.float32],
-        labels: dict[int, list[tuple[Label, float]]],
+        labels: dict[int, list[Taught]],
     ) -> None:
-        values = np.stack([value(labels[identity], self._memory.dim) for identity in ids])
-        batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self._memory.write_count)
-        self._ledger.settle(batch, self._memory.write(np.ascontiguousarray(keys), values))
+        dim = self.memory.dim
+        values = np.stack([value(((each.mark.label, each.weight) for each in labels[i]), dim) for i in ids])
+        batch = self._ledger.intend_write({identity: labels[identity] for identity in ids}, self.memory.write_count)
+        self._ledger.settle(batch, self.memory.write(np.ascontiguousarray(keys), values))
+        self._n_pairs += len(ids)
 
-    def _unlearn_stale(self, embedder: Embedder) -> int:
+    def _unlearn_stale(self, keys: KeyMaker) -> None:
         """Take superseded pairs out exactly: the same keys and values that were written."""
-        n_done = 0
         while chunk := self._ledger.stale(PAIRS_PER_BATCH):
-            keys = embedder.embed(list(self._catalog.texts(self._run.tenant_id, chunk).values()))
-            kept = self._ledger.kept(chunk)
-            values = np.stack([value(kept[identity], self._memory.dim) for identity in chunk])
-            batch = self._ledger.intend_unlearn(chunk, self._memory.write_count)
-            self._ledger.settle(batch, self._memory.unlearn(keys, values, rank=self._memory.rank))  # the ledger vouches
-            n_done += len(chunk)
-        return n_done
+            ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
+            kept = self._ledger.kept(ids)
+            values = np.stack([value(kept[identity], self.memory.dim) for identity in ids])
+            batch = self._ledger.intend_unlearn(ids, self.memory.write_count)
+            self._ledger.settle(batch, self.memory.unlearn(rows, values, rank=self.memory.rank))  # the ledger vouches
+            self._n_unlearned += len(ids)
+
+
+def _extracted(passage: Material, phrases: PhraseModel) -> list[Marked]:
+    """What a passage's text says; of conditions and outcome, which have a key of their own, the source said it all."""
+    if passage.key is not None:
+        return []
+    return phrases.keyphrases(passage.text, passage.start) + facts(passage.text, passage.start)

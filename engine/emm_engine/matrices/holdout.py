@@ -9,6 +9,7 @@ nobody is where there is a tie or where matrix and neighbours are not distinguis
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tempfile
 import time
@@ -23,6 +24,7 @@ import emm
 from emm import InputError
 from emm_engine.documents import Document, Label
 from emm_engine.embeddings.provider import Float32Array
+from emm_engine.extraction.note_tables import OUTCOME
 from emm_engine.matrices.labels import codes
 
 LEARNT_SHARE = 0.7
@@ -106,6 +108,32 @@ def entries_of(documents: Iterable[Document], kind: str) -> list[Entry]:
         if labels and document.date:
             found.append(Entry(document.date, document.text, labels))
     return found
+
+
+def entries_of_pairs(documents: Iterable[Document], column: str | None = None) -> list[Entry]:
+    """Pairs conditions → outcome as entries: those of one outcome column (the first that is met, where none is named).
+
+    In order of their dates, where all are dated; else in an order that is drawn by a hash of their place.
+    """
+    found: list[tuple[str, str, tuple[str, ...]]] = []
+    for document in documents:
+        for passage in document.passages:
+            names = [mark.label.name for mark in passage.labels if mark.label.kind == OUTCOME]
+            column = column if column is not None or not names else _column(names[0])
+            chosen = tuple(name for name in names if _column(name) == column)
+            if passage.key is not None and chosen:
+                found.append((document.date, document.text[slice(*passage.key)], chosen))
+    dated = all(date for date, _, _ in found)
+    drawn = (hashlib.sha256(str(at).encode()).hexdigest() for at in range(len(found)))
+    return [
+        Entry(date if dated else place, text, labels) for (date, text, labels), place in zip(found, drawn, strict=True)
+    ]
+
+
+def _column(outcome: str) -> str:
+    """The column that an outcome's name begins with: of `yield: 80..90 %`, or of `grade-a`."""
+    name, colon, _ = outcome.partition(": ")
+    return name if colon else outcome.rpartition("-")[0]
 
 
 def holdout(entries: Sequence[Entry], folder: str | Path | None = None) -> HoldoutReport:

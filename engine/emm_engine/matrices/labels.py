@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
-from emm_engine.documents import Label
+from emm_engine.catalog.pairs import Taught
+from emm_engine.documents import Label, Marked
 from emm_engine.embeddings.provider import Float32Array
 
 WEIGHT_DEFAULT = 1.0
@@ -28,20 +28,15 @@ WEIGHTS = MappingProxyType(
         "maintainer": 0.5,
         "term": 0.5,
         "fact": 0.5,
+        "participant": 0.5,
+        "author": 0.5,
+        "title": 0.25,
+        "month": 0.25,
         "bug": 0.0,  # names one event, not a pattern: kept in the catalog, never in the matrix
         "date": 0.0,  # says where a date comes from
     }
 )
-TERMS_PER_PASSAGE = 3
-FACTS_PER_PASSAGE = 4
 NAME_CHARS_MAX = 200
-
-_FACT = re.compile(
-    r"(?:^|[\n;,(])[ \t]*(?:[-*+][ \t]+)?([A-Za-z][A-Za-z0-9_ /-]{1,38}[A-Za-z0-9])[ \t]*[:=][ \t]*"
-    r"([+-]?\d{1,12}(?:\.\d{1,9})?(?:[eE][+-]?\d{1,3})?)[ \t]*"
-    r"([A-Za-z%\u00b0\u00b5\u03bc][\w%/\u00b0\u00b5\u03bc^-]{0,11})?"
-    r"(?=[\s;,.)]|$)"
-)
 
 
 def weight_of(kind: str) -> float:
@@ -83,25 +78,17 @@ def value(weighted: Iterable[tuple[Label, float]], dim: int) -> Float32Array:
     return total
 
 
-def facts(text: str) -> list[Label]:
-    """`name: value unit` statements of a passage, as labels of kind `fact`, in order of appearance."""
-    found: dict[Label, None] = {}
-    for match in _FACT.finditer(text):
-        name, number, unit = match.groups()
-        words = " ".join(name.lower().split())
-        found[Label("fact", f"{words}: {number}{' ' + unit if unit else ''}")] = None
-        if len(found) == FACTS_PER_PASSAGE:
-            break
-    return list(found)
-
-
-def pair_labels(declared: Iterable[Label], terms: Iterable[tuple[str, float]], text: str) -> list[tuple[Label, float]]:
-    """The labels a passage teaches the matrix, with weights: its document's, its own terms and its facts.
+def taught(declared: Iterable[Marked], extracted: Iterable[Marked]) -> list[Taught]:
+    """What a passage teaches the matrix, in the order of the labels: what was declared, and what its text says.
 
     A term that merely repeats a declared label's name is left out: it would be the same pattern twice.
     """
-    weighted = {label: weight_of(label.kind) for label in declared}
-    names = {label.name.lower() for label in weighted}
-    weighted |= {Label("term", term): weight_of("term") for term, _ in terms if term not in names}
-    weighted |= {fact: weight_of("fact") for fact in facts(text)}
-    return sorted((label, weight) for label, weight in weighted.items() if weight and len(label.name) <= NAME_CHARS_MAX)
+    found: dict[Label, Marked] = {}
+    for mark in declared:
+        found.setdefault(mark.label, mark)
+    names = {label.name.lower() for label in found}
+    for mark in extracted:
+        if mark.label.kind != "term" or mark.label.name not in names:
+            found.setdefault(mark.label, mark)
+    weighted = ((mark, weight_of(label.kind)) for label, mark in sorted(found.items(), key=lambda item: item[0]))
+    return [Taught(mark, weight) for mark, weight in weighted if weight and len(mark.label.name) <= NAME_CHARS_MAX]

@@ -190,6 +190,7 @@ class RollingUp:
             path, uuid, lsn = self._shelf.place(place), standing.memory_uuids.get(str(place)), 0
             if place.is_run:
                 (holding,) = standing.below(place)
+                self._shelf.settle(holding.run)
                 path, uuid, lsn = self._shelf.path(holding.run), holding.run.memory_uuid, holding.lsn
             sources.append(_Source(place, path, uuid, standing.n_pairs(place), lsn))
         return sources

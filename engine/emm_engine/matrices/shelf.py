@@ -20,6 +20,7 @@ from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import RIDGE, Scope
+from emm_engine.matrices import exchange
 from emm_engine.matrices.carrying import Carrying
 
 MOVES_MET_MAX = 2
@@ -44,6 +45,9 @@ class MatrixShelf:
         """The run's memory for writing, made when new; `FencedError` when another writer holds it, or it is moved."""
         self.release(run)
         self._carrying.settle(run.scope)
+        self._carrying.require_settled(run)
+        run = self._catalog.runs(run.scope)[0]
+        self.settle(run)
         try:
             memory = self._open_or_create(run)
         except emm.EmmError:
@@ -52,6 +56,9 @@ class MatrixShelf:
         try:
             self._carrying.require_settled(run)
             current = self._catalog.runs(run.scope)[0]  # now under the lock: nobody else binds it
+            if current.memory_uuid not in (run.memory_uuid, memory.uuid):  # exchanged since we looked
+                memory.close()
+                return self.open_writer(current)
             if current.memory_uuid is None and memory.write_count:
                 raise CatalogError(
                     f"the memory of {run.scope} is not this archive's",
@@ -73,35 +80,93 @@ class MatrixShelf:
             return emm.open(path, mode="a")
         if run.memory_uuid is not None:
             raise CatalogError(f"the memory of {run.scope} is missing", file=path, expected=run.memory_uuid)
+        known = self._catalog.embedder(run.scope.tenant, run.scope.domain)
+        key_dim = known[2] if known is not None else shape.key_dim
         rank = max(shape.rank, Rollups(self._catalog).rank_above(run.scope))  # so that it merges with its siblings
         with contextlib.suppress(emm.ExistsError):  # another process has just made it: its lock decides
-            return emm.create(path, dim=shape.dim, rank=rank, key_dim=shape.key_dim, rule="preconditioned", ridge=RIDGE)
+            return emm.create(
+                path, dim=shape.dim, rank=min(rank, key_dim), key_dim=key_dim, rule="preconditioned", ridge=RIDGE
+            )
         return emm.open(path, mode="a")
+
+    # --- another memory in the place of one ------------------------------------------------------
+
+    def stage(self, run: Run, like: emm.Memory, key_dim: int) -> emm.Memory:
+        """An empty memory for keys of another width beside a run's own, open for append; `settle` puts it in place."""
+        return emm.create(
+            str(exchange.make_stage(self.path(run))),
+            dim=like.dim,
+            rank=min(like.rank, key_dim),
+            key_dim=key_dim,
+            rule=like.rule,
+            ridge=like.ridge,
+            metadata=like.metadata,
+        )
+
+    def settle(self, run: Run) -> None:
+        """Put a staged memory in place where the catalog names it; for whoever opens memories by their place."""
+        if run.memory_uuid is not None:
+            exchange.finish(self.path(run), run.memory_uuid)
+
+    def discard_staged(self, run: Run) -> None:
+        """Remove what was staged for a run and never adopted; not what another process is making just now."""
+        path = exchange.staged(self.path(run))
+        if path.is_dir():
+            try:
+                with contextlib.suppress(emm.FormatError, emm.CorruptionError, emm.MissingError):
+                    emm.open(str(path), mode="a").close()
+            except emm.FencedError:
+                return
+            if exchange.identity_of(path) != self._catalog.runs(run.scope)[0].memory_uuid:
+                exchange.discard(self.path(run))
+
+    def remade(self, run: Run, memory: emm.Memory, key_dim: int) -> emm.Memory:
+        """A run's memory, made anew for keys of another width; for one that holds nothing yet. Closes the old one."""
+        if memory.write_count:
+            raise CatalogError(
+                f"the memory of {run.scope} has keys of another width than its embedder's vectors",
+                expected=key_dim,
+                found=memory.key_dim,
+            )
+        with self.stage(run, memory, key_dim) as successor:
+            self._catalog.bind_memory(run, successor.uuid)
+        memory.close()
+        return self.open_writer(self._catalog.runs(run.scope)[0])
 
     def reader(self, run: Run, lsn: int) -> emm.Memory | None:
         """The run's memory for reading, at `lsn` or later; None before its first write."""
         held = self._readers.get(run.scope_id)
-        if held is not None and held.lsn >= lsn:
+        if held is not None and held.lsn >= lsn and held.uuid == run.memory_uuid:
             return held
         self.release(run)
         if run.memory_uuid is None:
             return None
         memory = self.open_reader(run)
-        try:
-            _check_identity(memory, run)
-        except BaseException:
-            memory.close()
-            raise
         self._readers[run.scope_id] = memory
         self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
 
     def open_reader(self, run: Run) -> emm.Memory:
-        """The run's memory for reading, wherever it lies; the caller closes it."""
+        """The memory that the catalog names, for reading, wherever it lies; the caller closes it."""
         for _ in range(MOVES_MET_MAX):
             with contextlib.suppress(emm.MissingError):  # it was moved between our look and our opening
-                return emm.open(str(self.path(run)), mode="r")
-        return emm.open(str(self.path(run)), mode="r")
+                return self._open_named(run)
+        return self._open_named(run)
+
+    def _open_named(self, run: Run) -> emm.Memory:
+        memory = emm.open(str(self.named_path(run)), mode="r")
+        try:
+            _check_identity(memory, run)
+        except BaseException:
+            memory.close()
+            raise
+        return memory
+
+    def named_path(self, run: Run) -> Path:
+        """Where the memory lies that the catalog names: at `path`, or beside it where an exchange was cut short."""
+        path = self.path(run)
+        beside = exchange.staged(path)
+        return beside if beside.is_dir() and exchange.identity_of(beside) == run.memory_uuid else path
 
     def place(self, scope: Scope) -> Path:
         """Where the memory of a scope belongs."""

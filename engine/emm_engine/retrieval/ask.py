@@ -3,8 +3,9 @@
 Purpose: hybrid recall. Passages are ranked by lexical and vector scores fused over one pool and by what stands beside
 them; the matrix adds associations, never a ranking. Invariants: everything is bound to the scope's tenant; all three
 recalls are asked unless the question or the scope's setting leaves one out; missing or damaged vectors are embedded
-again before the answer, so damage costs time and changes nothing; a matrix knows neither past nor filter, so a filtered
-question gets no associations, and the answer says so.
+again before the answer, so damage costs time and changes nothing; an embedder that does not answer leaves words alone,
+and the answer says so first; a matrix knows neither past nor filter, so a filtered question gets no associations, and
+the answer says so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from emm_engine.catalog.roster import Mask, Roster, Rosters
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
+from emm_engine.catalog.waiting import latest_wait
 from emm_engine.embeddings.provider import Embedder, Float32Array
+from emm_engine.errors import EmbedderUnavailable, TextRefused
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.shelf import recall
 from emm_engine.retrieval.answer import Answer, Association, Citation
@@ -94,18 +97,24 @@ class Retrieval:
             if words is not None:
                 words.wait()  # also where another recall has failed
 
-    def _from_text(self, asked: _Asked, words: Reading | None) -> Answer:
-        """An answer by words alone: an ingest was stopped after it had stored text and before it had an embedder."""
+    def _from_text(self, asked: _Asked, words: Reading | None, failure: str = "") -> Answer:
+        """An answer by words alone: there is no embedder yet, or it does not answer now."""
         ranked = merged(asked.roster, asked.visible, _ranking(asked, words), None, _no_cosines)
-        notes = self._lag(asked) or [f"nothing has been ingested under {asked.question.scope}"]
+        notes = self._lag(asked)
+        if failure:
+            notes = [f"WORDS ALONE, no vectors and no associations: {failure}", *notes]
+        notes = notes or [f"nothing has been ingested under {asked.question.scope}"]
         citations = cite(asked.reader, ranked.first(asked.question.k))
         return _answer(asked.question, asked.recalls, asked.clock, notes, citations)
 
     def _from_all(self, asked: _Asked, words: Reading | None) -> Answer:
         embedder, store = self._models(asked.runs[0])
-        key = embedder.embed([asked.question.text])[0]
+        try:
+            key = embedder.embed([asked.question.text])[0]
+        except (EmbedderUnavailable, TextRefused) as error:
+            return self._from_text(asked, words, str(error))
         asked.clock.mark("embed")
-        self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
+        n_missing = self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
         asked.clock.mark("vectors_ready")
         patterns = self._begin_matrix(asked, key)
         try:
@@ -131,6 +140,8 @@ class Retrieval:
         alone = cite(asked.reader, _alone(asked, nearest, ranking)) if by_vectors is not None else []
         asked.clock.mark("quotes")
         notes = self._notes(asked, key)
+        if n_missing:
+            notes.append(f"{n_missing} of the passages have no vector and were ranked by their words: run emm embed")
         associations: list[Association] = []
         if patterns is not None:
             found = patterns.result()
@@ -159,10 +170,14 @@ class Retrieval:
         return self._vectors.nearest(key, count, asked.runs, asked.roster, asked.visible, store)
 
     def _lag(self, asked: _Asked) -> list[str]:
-        """At most one note about text that no matrix has absorbed yet."""
+        """What no matrix has absorbed yet, and why an embedder failed."""
         n_waiting = self._patterns.standing(asked.runs).pending
         verb = "passage waits" if n_waiting == 1 else "passages wait"
-        return [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
+        notes = [f"{n_waiting} {verb} for the matrix: run emm ingest again"] if n_waiting else []
+        failed = latest_wait(self._catalog, asked.runs)
+        if failed is not None:
+            notes.append(f"embedding failed at {failed.last_try}, next try {failed.next_try}: {failed.last_error}")
+        return notes
 
     def _notes(self, asked: _Asked, key: Float32Array) -> list[str]:
         notes, filters = self._lag(asked), asked.question.filters

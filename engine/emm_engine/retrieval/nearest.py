@@ -2,8 +2,9 @@
 
 Purpose: the nearest visible passages of a roster over the namespaces of its runs, and exact cosines of any others.
 Invariants: before the first answer from a version of the catalog every passage has its vector, embedded again where the
-store lacks it, so damage and lag cost time and change nothing; whatever a filter leaves out takes no place among the
-nearest; order is (score descending, id ascending).
+store lacks it, so damage and lag cost time and change nothing; only where embedding takes long (a service, a network) a
+question does not wait for it, and the answer says how many have none; whatever a filter leaves out takes no place among
+the nearest; order is (score descending, id ascending).
 """
 
 from __future__ import annotations
@@ -35,6 +36,15 @@ class Nearest:
     cosines: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found of a namespace."""
+
+    version: Version | None  # of the catalog then
+    last: int  # the newest passage looked at
+    n_missing: int
+
+
 NOBODY = Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
@@ -44,35 +54,47 @@ class VectorRecall:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._read_at: dict[str, Version] = {}  # by embedder: the catalog's version when its store was last read afresh
-        self._checked: dict[tuple[str, str], tuple[Version, int]] = {}  # by embedder and namespace, with the last id
+        self._checked: dict[tuple[str, str], _Checked] = {}  # by embedder and namespace
 
-    def make_ready(self, runs: Sequence[Run], roster: Roster, embedder: Embedder, store: VectorStore) -> None:
-        """Embed and hold what the store lacks; where the catalog has grown, only the new passages are looked up."""
+    def make_ready(self, runs: Sequence[Run], roster: Roster, embedder: Embedder, store: VectorStore) -> int:
+        """Embed and hold what the store lacks; where the catalog has grown, only the new passages are looked up.
+
+        Returns how many passages have no vector: 0 unless the embedder is too slow for a question to wait for.
+        """
+        n_missing = 0
         for run in runs:
-            namespace = str(run.scope)
-            version, last = self._checked.get((embedder.fingerprint, namespace), (None, 0))
-            if version == roster.version:
-                continue
-            if self._read_at.get(embedder.fingerprint) != roster.version:
-                store.forget_cached()
-                self._read_at[embedder.fingerprint] = roster.version
-            ours = roster.scope_ids == run.scope_id
-            if store.count(namespace) != int(ours.sum()):  # lost, lagging or left over: look at all of them
-                last = 0
-            due = ours & (roster.ids > last)
-            if due.any():
-                self._fill(run, roster.ids[due], roster.text_hashes[due], embedder, store)
-                last = int(roster.ids[due][-1])
-            self._checked[embedder.fingerprint, namespace] = (roster.version, last)
+            key = (embedder.fingerprint, str(run.scope))
+            checked = self._checked.get(key, _Checked(None, 0, 0))
+            if checked.version != roster.version:
+                checked = self._check(run, roster, embedder, store, 0 if checked.n_missing else checked.last)
+                self._checked[key] = checked
+            n_missing += checked.n_missing
+        return n_missing
 
-    def _fill(self, run: Run, ids: Ids, hashes: npt.NDArray[np.uint64], embedder: Embedder, store: VectorStore) -> None:
+    def _check(self, run: Run, roster: Roster, embedder: Embedder, store: VectorStore, last: int) -> _Checked:
+        if self._read_at.get(embedder.fingerprint) != roster.version:
+            store.forget_cached()
+            self._read_at[embedder.fingerprint] = roster.version
+        ours = roster.scope_ids == run.scope_id
+        if store.count(str(run.scope)) != int(ours.sum()):  # lost, lagging or left over: look at all of them
+            last = 0
+        due, n_missing = ours & (roster.ids > last), 0
+        if due.any():
+            n_missing = self._fill(run, roster.ids[due], roster.text_hashes[due], embedder, store)
+            last = int(roster.ids[due][-1])
+        return _Checked(roster.version, last, n_missing)
+
+    def _fill(self, run: Run, ids: Ids, hashes: npt.NDArray[np.uint64], embedder: Embedder, store: VectorStore) -> int:
         expected = dict(zip(ids.tolist(), hashes.tolist(), strict=True))
         missing = store.missing(str(run.scope), expected)
+        if not embedder.instant:
+            return len(missing)
         if len(missing):
             texts = self._catalog.texts(run.tenant_id, missing.tolist())
             digests = np.fromiter((expected[identity] for identity in texts), np.uint64, len(texts))
             rows = embedder.embed(list(texts.values()))
             store.hold(str(run.scope), np.fromiter(texts, np.int64, len(texts)), rows, digests)
+        return 0
 
     def nearest(
         self,

@@ -10,24 +10,23 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from emm import MissingError
 from emm_engine.documents import Document
 from emm_engine.sources.changelog import Problem, debian_changelogs
+from emm_engine.sources.intake import Intake
 from emm_engine.sources.python import python_documentation
+from emm_engine.sources.settings import Settings, Threshold, Window, fields_of
 from emm_engine.sources.text import text_folder
 
 ENTRIES_MIN = 1000  # fewer changelog entries than this on a machine: read Python's documentation instead
 
 
 def documents_below(folder: str | Path, problem: Problem | None = None) -> Iterator[Document]:
-    """Documents of a folder: changelog entries where it holds `*/changelog.Debian.gz`, then text and Markdown.
+    """Documents of a folder: changelog entries where it holds `*/changelog.Debian.gz`, then files of every format.
 
     `MissingError` when the folder does not exist.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise MissingError("there is no such folder", file=str(folder))
-    return itertools.chain(debian_changelogs(root, problem), text_folder(root, problem))
+    intake = Intake([folder], problem=problem)
+    return itertools.chain(debian_changelogs(folder, problem), intake.documents())
 
 
 def machine_documents(
@@ -41,4 +40,15 @@ def machine_documents(
     return "python-documentation", python_documentation(problem)
 
 
-__all__ = ["debian_changelogs", "documents_below", "machine_documents", "python_documentation", "text_folder"]
+__all__ = [
+    "Intake",
+    "Settings",
+    "Threshold",
+    "Window",
+    "debian_changelogs",
+    "documents_below",
+    "fields_of",
+    "machine_documents",
+    "python_documentation",
+    "text_folder",
+]

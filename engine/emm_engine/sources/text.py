@@ -10,15 +10,17 @@ older text, and a file of the same name in another folder does not.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from emm import InputError
 from emm_engine.documents import FILE_DATE, LABELS_MAX, Document, Label, utc_text
-from emm_engine.sources.changelog import Problem, decode_text, readable
+from emm_engine.extraction.note_tables import table_passages
+from emm_engine.sources.changelog import Problem, decode_text
+from emm_engine.sources.files import SourceFile, opened, walk
+from emm_engine.sources.settings import DEFAULT, Settings
 
 SUFFIXES = frozenset({".txt", ".md", ".markdown", ".rst"})
 FILE_BYTES_MAX = 16 << 20
@@ -34,65 +36,58 @@ _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{
 
 def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[Document]:
     """Every text and Markdown file below a folder."""
-    root = Path(folder)
-    base = readable(root.resolve())
-    for path in _files(root, problem):
-        source = readable(path.relative_to(root))
-        try:
-            document = _document(path, source, f"{base}/{source}")
-        except (OSError, ValueError, OverflowError, InputError) as error:
-            if problem is not None:
-                problem(source, f"{type(error).__name__}: {error}")
-            continue
-        if document is not None:
-            yield document
+    for found in walk(Path(folder), problem):
+        if found.path.suffix.lower() in SUFFIXES:
+            try:
+                with opened(found) as file:
+                    yield from read_text(file)
+            except (OSError, ValueError, InputError) as error:
+                if problem is not None:
+                    problem(found.source, f"{type(error).__name__}: {error}")
 
 
-def _files(root: Path, problem: Problem | None) -> Iterator[Path]:
-    pending = [root]  # os.walk recurses up to Python 3.11, and a hostile folder is deeper than that
-    while pending:
-        folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            if problem is not None:
-                problem(readable(folder), f"{type(error).__name__}: {error.strerror}")
-            continue
-        for entry in entries:
-            path = Path(entry.path)
-            if path.suffix.lower() in SUFFIXES and entry.is_file(follow_symlinks=False):
-                yield path
-        below = [e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
-        pending += map(Path, reversed(below))
-
-
-def _document(path: Path, source: str, key: str) -> Document | None:
-    with path.open("rb") as stream:
-        data = stream.read(FILE_BYTES_MAX + 1)
-        modified = os.fstat(stream.fileno()).st_mtime
-    if len(data) > FILE_BYTES_MAX:
-        raise ValueError(f"more than {FILE_BYTES_MAX} bytes")
+def read_text(file: SourceFile, settings: Settings = DEFAULT) -> Iterator[Document]:
+    """The document of one file, if there is text in it."""
+    data = file.read_all(FILE_BYTES_MAX)
     if b"\0" in data:
         raise ValueError("holds NUL bytes, so it is not text")
     text = decode_text(data)
-    if not text.strip():
-        return None
+    if text.strip():
+        yield _document(file, text, settings)
+
+
+def _document(file: SourceFile, text: str, settings: Settings) -> Document:
     front = _FRONT.match(text)
     fields = _fields(front.group(1)) if front is not None else {}
     body_start = front.end() if front is not None else 0
     heading = _HEADING.search(text, body_start)
-    title = _first(fields, "title") or (heading.group(1).rstrip(" \t#") if heading is not None else readable(path.stem))
-    told = (_first(fields, "date"), title, heading.group(1) if heading is not None else "", path.name)
-    date = next(filter(None, map(_date, told)), "")
+    title = _first(fields, "title") or (heading.group(1).rstrip(" \t#") if heading is not None else file.stem)
+    told = (_first(fields, "date"), title, heading.group(1) if heading is not None else "", file.name)
+    date = next(filter(None, map(date_in, told)), "")
     labels = [Label("tag", name) for field in TAG_FIELDS for name in fields.get(field, [])]
     labels += [Label("project", name) for name in fields.get("project", [])]
-    folder = source.rpartition("/")[0]
-    if folder:
-        labels.append(Label("folder", folder))
-    if not date:
-        date = utc_text(datetime.fromtimestamp(modified, UTC))
-        labels.insert(0, FILE_DATE)
-    return Document(source, title[:TITLE_CHARS_SHOWN], text, date, tuple(dict.fromkeys(labels))[:LABELS_MAX], key)
+    return note(file, title, text, date, labels, settings)
+
+
+def note(
+    file: SourceFile, title: str, text: str, date: str, labels: Iterable[Label], settings: Settings = DEFAULT
+) -> Document:
+    """A file's text as a document: its folder is a label, its time stands in for a date, its tables are cut by row."""
+    found = list(labels)
+    if file.folder:
+        found.append(Label("folder", file.folder))
+    if not date and file.modified:
+        date = file.modified
+        found.insert(0, FILE_DATE)
+    return Document(
+        file.source,
+        title[:TITLE_CHARS_SHOWN],
+        text,
+        date,
+        tuple(dict.fromkeys(found))[:LABELS_MAX],
+        file.key,
+        table_passages(text, settings.is_outcome, settings.is_condition),
+    )
 
 
 def _fields(front: str) -> dict[str, list[str]]:
@@ -121,7 +116,8 @@ def _first(fields: dict[str, list[str]], name: str) -> str:
     return next(iter(fields.get(name, [])), "")
 
 
-def _date(text: str) -> str:
+def date_in(text: str) -> str:
+    """The first ISO date of a text, as a document's; empty when there is none."""
     match = _DAY.search(text)
     if match is None:
         return ""

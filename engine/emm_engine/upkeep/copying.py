@@ -50,7 +50,7 @@ class Side:
     catalog: Catalog
     shelf: MatrixShelf
     carrying: Carrying
-    store: Callable[[Scope], VectorStore | None]
+    store: Callable[[Run], VectorStore | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Copying:
                     raise _written_to(run)
                 there = self._target.catalog.make_run(into)
                 self._steps.begin("rows", None)
-                Transfer(self._source.catalog, self._target.catalog, self._steps.add).run(run, there)
+                Transfer(self._source.catalog, self._target.catalog, run, there, self._steps.add).copy()
                 if memory is not None:
                     self._target.catalog.executemany(
                         "UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(run.memory_uuid, there.scope_id)]
@@ -143,7 +143,7 @@ class Copying:
         make_folder(domain)
         place = domain / f"{ARRIVING}{secrets.token_hex(8)}"
         try:
-            origin = self._source.shelf.path(run)
+            origin = self._source.shelf.named_path(run)
             self._steps.begin("memory", sum(file.stat().st_size for file in origin.iterdir()))
             try:
                 copy_folder(origin, place, self._steps.add)
@@ -198,7 +198,7 @@ class Copying:
 
     def _copy_vectors(self, run: Run, there: Run) -> None:
         """What the target lacks; what the source lacks too is embedded when it is wanted."""
-        ours, theirs = self._source.store(run.scope), self._target.store(there.scope)
+        ours, theirs = self._source.store(run), self._target.store(there)
         if ours is None or theirs is None:
             return
         old = CatalogReader(self._source.catalog, run.tenant_id, [run]).text_hashes(run.scope_id)

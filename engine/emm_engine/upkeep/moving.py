@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import emm
 from emm import ExistsError, MissingError
 from emm_engine.catalog.closures import Closures
+from emm_engine.catalog.embedders import EmbedderLedger
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.store import Catalog, Run
-from emm_engine.errors import ScopeError
+from emm_engine.errors import EmbedderError, ScopeError
 from emm_engine.hierarchy import Scope
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.rollup import RollingUp, RollupReport
@@ -51,6 +52,9 @@ class Moving:
         with self._carrying.alone_in(source, *projects):
             self._carrying.end(self._relocations.in_domain(source))
             runs = self._runs(source, target)
+            self._require_no_change(runs[0])
+            for run in runs:
+                self._shelf.settle(run)
             self._relocations.intend(runs)
             try:
                 for run in runs:
@@ -76,6 +80,14 @@ class Moving:
             if self._catalog.runs(place) or self._shelf.place(place).exists():
                 raise ExistsError("there is something under that name already", found=str(place))
         return runs
+
+    def _require_no_change(self, run: Run) -> None:
+        """What is embedded anew lies under the names of its runs until it takes the place of the old."""
+        if EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).change() is not None:
+            raise EmbedderError(
+                "the domain is changing its embedder: emm embed ends that",
+                found=f"{run.scope.tenant}:{run.scope.domain}",
+            )
 
     def _require_idle(self, run: Run) -> None:
         """`FencedError` while another process has the run's memory for writing."""

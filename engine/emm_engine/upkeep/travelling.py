@@ -14,15 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emm import MissingError
+from emm_engine.catalog import closures
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
-from emm_engine.catalog.relocations import Relocations, settings_below
+from emm_engine.catalog.relocations import Relocations
+from emm_engine.catalog.said import said_below, said_of, say_where_silent
 from emm_engine.catalog.store import Run
-from emm_engine.catalog.transfer import Transfer, level, renamed
 from emm_engine.errors import ScopeError
-from emm_engine.hierarchy import Place, Scope, chain_of
+from emm_engine.hierarchy import Place, Scope, chain_of, level_of, parse_place, renamed
 from emm_engine.matrices.rollup import RollingUp, RollupReport
 from emm_engine.reports import OnProgress
+from emm_engine.settings import KEYS
 from emm_engine.upkeep.closing import runs_of
 from emm_engine.upkeep.copying import CopiedRun, Copying, Side, sweep
 
@@ -54,8 +56,8 @@ class Travelling:
         `ScopeError` where the levels differ or the target is closed, `ExistsError` where another run has a name,
         `FencedError` while a run is written to, `EmbedderError` where the target's domain has another embedder.
         """
-        if level(place) != level(into):
-            raise ScopeError("the scopes are not of one level", expected=f"a {level(place)}", found=str(into))
+        if level_of(place) != level_of(into):
+            raise ScopeError("the scopes are not of one level", expected=f"a {level_of(place)}", found=str(into))
         runs = [(run, renamed(run.scope, place, into)) for run in self._known(place)]
         domains = sorted({Scope(scope.tenant, scope.domain) for _, scope in runs})
         with self._alone(domains):
@@ -106,10 +108,16 @@ class Travelling:
                 raise ScopeError(f"the domain {target} has memories of another shape", expected=found, found=wanted)
 
     def _bring_settings(self, place: Place, into: Place, tenant_id: int) -> None:
-        """What was said at the place and below it; what was said above it stays there."""
-        said = [
-            (str(into) + scope[len(str(place)) :], key, value)
-            for scope, key, value in settings_below(self._source.catalog, tenant_id, place)
-        ]
-        with self._target.catalog.transaction():
-            Transfer(self._source.catalog, self._target.catalog).settings(into.tenant, said)
+        """What was said of the place and below it, as far as it means anything here; what is above it stays there."""
+        said = []
+        for scope, key, value in said_of(said_below(self._source.catalog, tenant_id, place), place, into):
+            parse_place(scope)
+            if key in KEYS:
+                KEYS[key].parse(value)
+            if key in KEYS or key == closures.KEY:
+                said.append((scope, key, value))
+        target = self._target.catalog
+        with target.transaction():
+            known = target.tenant_id(into.tenant)
+            assert known is not None  # its runs are there
+            say_where_silent(target, known, said)

@@ -86,6 +86,11 @@ class ExactVectors:
         found[known] = dots(rows.vectors[at[known]], query)
         return found
 
+    def fetch(self, namespace: str, ids: Ids) -> tuple[Ids, Float32Array]:
+        rows = self._load(namespace).rows
+        at, known = positions(rows.ids, ids)
+        return ids[known], np.ascontiguousarray(rows.vectors[at[known]])
+
     def count(self, namespace: str) -> int:
         return len(self._load(namespace).rows.ids)
 

@@ -153,6 +153,13 @@ class SegmentedVectors:
     def scores(self, namespace: str, query: Float32Array, ids: Ids) -> Float32Array:
         return self._answered(namespace, lambda view: dots(view.vectors_of(ids)[0], query))
 
+    def fetch(self, namespace: str, ids: Ids) -> tuple[Ids, Float32Array]:
+        def answer(view: View) -> tuple[Ids, Float32Array]:
+            rows, known = view.vectors_of(ids)
+            return ids[known], rows[known]
+
+        return self._answered(namespace, answer)
+
     def count(self, namespace: str) -> int:
         return self._load(namespace).count
 

@@ -72,6 +72,10 @@ class VectorStore(Protocol):
         """Forget these ids; durable when it returns; unknown ids are ignored."""
         ...
 
+    def fetch(self, namespace: str, ids: Ids) -> tuple[Ids, Float32Array]:
+        """Those of the ids that have a vector, in the order given, and their vectors (n, dim)."""
+        ...
+
     def count(self, namespace: str) -> int:
         """How many ids have a vector."""
         ...

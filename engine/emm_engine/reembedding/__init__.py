@@ -1,0 +1,1 @@
+"""Everything of a domain embedded anew, while the old vectors go on answering."""

@@ -7,6 +7,7 @@
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
 # make bench-latency      time from question to answer at 100,000 passages, into docs/benchmarks
 # make bench-verify       emm-verify beside hashlib, sha256sum, b3sum, restic and borg, into docs/benchmarks/verify.md
+# make bench-dream        recall and stale answers before and after dreams, into docs/benchmarks/dream.md
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
 # make neon               the kernel's tests on aarch64, under qemu-user
 # make fuzz [KILLS=n] [MINUTES=n]  the kill harness and a short campaign, longer than the tests run them
@@ -15,7 +16,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-dream bench-verify sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -58,6 +59,10 @@ bench-latency:
 bench-verify:
 	@sh tools/venv.sh demo
 	@.venv/bin/python -m emm.testing.verify_bench --json docs/benchmarks/verify.json $(ARGS)
+
+bench-dream:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench dream --json docs/benchmarks/dream.json --write docs/benchmarks/dream.md
 
 sanitize:
 	@sh tools/venv.sh demo,test

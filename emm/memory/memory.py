@@ -18,7 +18,7 @@ import numpy.typing as npt
 from emm import kernel
 from emm.codec.header import parameter_fault, payload_bytes
 from emm.codec.pairs import PairBatch
-from emm.errors import EmmError, InputError, LimitError
+from emm.errors import EmmError, FencedError, InputError, LimitError
 from emm.layout import RANK_MULTIPLE, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Projection, RecordType, Rule
 from emm.memory import inputs
 from emm.memory.facts import Facts
@@ -191,6 +191,28 @@ class Memory(Facts):
                 self._notice(
                     f"saturation is above {self.expand_at:.2f} but the rank stays {self.rank}: {error.message}"
                 )
+
+    # --- a state solved elsewhere ---------------------------------------------------------------
+
+    def adopt(self, source: Memory, lsn: int) -> int:
+        """Make the state of `source` this memory's next generation, durably; returns that generation.
+
+        A compare-and-swap: `FencedError` with nothing changed unless this memory is still at `lsn`, so what was solved
+        on a copy never replaces a newer write. Shape, rule, projection, seed and λ must be equal; the rank only grows.
+        Identity, LSN and `expand_at` stay, the pair count is the source's. As after a merge the pairs are not all in
+        this memory's journal, so it does not expand by itself.
+        """
+        with self._open_session() as session:
+            session.require_writable()
+            if session.lsn != inputs.integer("lsn", lsn):
+                raise FencedError("the memory was written to since it was read", expected=lsn, found=session.lsn)
+            state = source.state()
+            if replace(state.parameters, rank=self.rank) != session.parameters:
+                raise InputError("only a memory of the same kind can be adopted", expected=self, found=source)
+            if state.parameters.rank != self.rank:
+                self._check_rank(state.parameters.rank)
+            state.flags |= Flag.FOREIGN_PAIRS
+            return session.install_resolved(Replayer(state, write_count=source.write_count))
 
     # --- checkpoints and the end ----------------------------------------------------------------
 

@@ -26,6 +26,9 @@ from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.waiting import WaitingList, is_due
 from emm_engine.documents import Document, Label
+from emm_engine.dream.activity import note_use
+from emm_engine.dream.cycle import Tell
+from emm_engine.dream.dreamer import Dreamer
 from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
 from emm_engine.embeddings.choice import EmbedderChoice
 from emm_engine.embeddings.provider import Float32Array
@@ -102,6 +105,7 @@ class Archive:
 
     def close(self) -> None:
         self._retrieval.close()
+        self._models.close()
         self._shelf.close()
         self._catalog.close()
 
@@ -138,6 +142,7 @@ class Archive:
         run = self._catalog.ensure_run(scope)
         if choice is not None:
             self._models.choose(run, choice)
+        note_use(self.path)
         with self._ingesting(run, progress) as ingest:
             self._closures.require_open(scope)  # again, for now nobody closes it behind our back
             report = self._ingest(ingest, run, documents)
@@ -199,6 +204,7 @@ class Archive:
         """
         filters = Filters(as_of, since, until, tuple(labels), source)
         asked = Question(question, scope, k, token_budget, filters, frozenset(without))
+        note_use(self.path)
         for _ in range(SWITCHES_MAX):
             fingerprint = self._models.fingerprint(scope)
             try:
@@ -211,10 +217,19 @@ class Archive:
                     return answer
         return self._retrieval.ask(asked)
 
+    def dreamer(self, tell: Tell = lambda text: None) -> Dreamer:
+        """Who dreams in this archive; `tell` hears of each step."""
+        return Dreamer(self.path, self._catalog, self._shelf, self._settling, self._keys_of, self._merge_up, tell)
+
     def tree(self, tenant: str | None = None) -> list[RunStatus]:
         """Every run (of one tenant, when given) with its counts, lag and saturation, in order of name."""
         runs = self._catalog.all_runs()
         return [self._status(run) for run in runs if tenant is None or run.scope.tenant == tenant]
+
+    def maintain_vectors(self) -> list[tuple[Scope, list[str]]]:
+        """Check, mend and merge what the vectors of every run are searched with; what was done, in words."""
+        stores = ((run.scope, self._models.store_of(run)) for run in self._catalog.all_runs())
+        return [(scope, store.maintain(str(scope))) for scope, store in stores if store is not None]
 
     def levels(self, tenant: str | None = None) -> list[LevelStatus | RunStatus]:
         """The tree with its tenants, domains and projects, each before what is below it."""
@@ -308,6 +323,9 @@ class Archive:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _settling(self, run: Run) -> Ingest:
+        return self._ingesting(run, None)
+
     def _ingesting(self, run: Run, progress: OnProgress | None) -> Ingest:
         models = functools.partial(self._models.of, patience=FOR_INGEST)
         return Ingest(self._catalog, run, self._shelf, models, self._clock, progress)
@@ -329,9 +347,12 @@ class Archive:
         return Side(self.path, self._catalog, self._shelf, self._carrying, self._models.store_of)
 
     def _rolled_up(self, run: Run, report: IngestReport) -> IngestReport:
-        behind = [each for each in self._rolling_up.refresh_above(run.scope) if each.outcome == "behind"]
-        notices = [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
-        return replace(report, notices=(*report.notices, *notices))
+        return replace(report, notices=(*report.notices, *self._merge_up(run.scope)))
+
+    def _merge_up(self, run: Scope) -> list[str]:
+        """Refresh the roll-ups above a run; says which could not be."""
+        behind = [each for each in self._rolling_up.refresh_above(run) if each.outcome == "behind"]
+        return [f"the roll-up of {each.scope} is behind: {each.why}" for each in behind]
 
     def _finish(self, run: Run) -> None:
         """End what an interrupted ingest left, once nobody else writes the run."""

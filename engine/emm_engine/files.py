@@ -63,7 +63,7 @@ def make_folder(path: Path) -> None:
 
 def replace_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Put a file in place whole, from its bytes or its parts: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(temporary_name())
+    temporary = path.with_name(f".{path.name}{temporary_name()}")
     try:
         _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, (data,) if isinstance(data, bytes) else data)
         os.replace(temporary, path)
@@ -72,6 +72,12 @@ def replace_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def sweep_temporaries(path: Path) -> None:
+    """Remove what died while it was to replace this file. Nobody may be replacing it."""
+    for each in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 16}.tmp"):
+        each.unlink(missing_ok=True)
 
 
 def append_durably(path: Path, data: bytes) -> Identity:

@@ -118,7 +118,7 @@ class RunStatus:
     dim: int
     saturation: float
     vectors: int
-    vector_recall: float  # of the first ten of exact search, as far as it was checked; 1 where search is exact
+    vector_recall: float | None  # of exact search's first ten, as far as it was checked; 1 where search is exact
     vector_search_k: int | None  # what the index is searched with; None where there is none
     closed: bool = False  # it, or a scope above it, takes no more documents
     hint: str = ""  # what its keeper could do about it

@@ -202,6 +202,8 @@ def _judged(place: Path, before: Vectors, after: Vectors, killed: bool) -> Itera
     add(store, model, rows_of(range(7000, 7003), 6))
     store.maintain(NAMESPACE)
     yield from differences(place, model)
+    store.compact(NAMESPACE)
+    yield from differences(place, model)
     rubbish = [path.name for path in place.rglob("*.tmp")]
     if rubbish:
         yield f"left behind: {rubbish}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -19,12 +20,12 @@ import pytest
 
 from emm_engine.vectors import log as log_module
 from emm_engine.vectors import merge as merge_module
-from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.choice import open_vectors
 from emm_engine.vectors.exact import ExactVectors
 from emm_engine.vectors.guard import RecallGuard
 from emm_engine.vectors.index import Index, build, load
 from emm_engine.vectors.log import log_path, segments_path
-from emm_engine.vectors.sealing import Tuning
+from emm_engine.vectors.sealing import Tuning, seal
 from emm_engine.vectors.searching import search
 from emm_engine.vectors.segment import canonical
 from emm_engine.vectors.segmented import SegmentedVectors
@@ -318,14 +319,14 @@ def test_a_set_that_says_nothing_sensible_is_as_good_as_none(tmp_path: Path, tex
 
 
 def test_segments_are_merged_by_size_and_indexed_when_large(tmp_path: Path) -> None:
-    store, rows = opened(tmp_path), clustered(6400)
-    for low in range(0, 6400, 200):
+    store, rows = opened(tmp_path), clustered(3600)
+    for low in range(0, 3600, 200):
         put(store, np.arange(low, low + 200), rows[low : low + 200])
         store.maintain(NAME)
     parts = store._load(NAME).parts
     assert len(parts) < 9
     assert [bool(part.segment.facts) for part in parts] == [len(part.segment) >= 1600 for part in parts]
-    assert store.count(NAME) == 6400
+    assert store.count(NAME) == 3600
     folders = [path for path in segments_path(tmp_path, NAME).iterdir() if path.is_dir()]
     assert len(folders) == len(parts)  # nothing is left of what was merged
 
@@ -400,6 +401,35 @@ def test_a_reader_goes_on_with_the_segments_it_has_open(tmp_path: Path) -> None:
     assert reader.search(NAME, query, 10)[0].tolist() == best_of(rows, np.arange(10, 800), query, 10).tolist()
 
 
+def test_a_writer_goes_on_where_a_segment_is_gone(tmp_path: Path) -> None:
+    """The set was then taken for none, and the tail grew without end, read anew at each write."""
+    store = opened(tmp_path)
+    put(store, np.arange(300), unit(300))
+    (segment,) = (path for path in segments_path(tmp_path, NAME).iterdir() if path.is_dir())
+    (segment / "manifest.json").unlink()
+    again = opened(tmp_path)
+    put(again, np.arange(300, 310), unit(10))
+    assert again.count(NAME) == 310 and again._load(NAME).n_sealed == 310
+
+
+def test_a_file_that_is_no_file_ends_nothing(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, np.arange(300), unit(300))
+    (rows,) = segments_path(tmp_path, NAME).rglob("rows.bin")
+    rows.unlink()
+    os.mkfifo(rows)
+    assert opened(tmp_path).count(NAME) == 300
+
+
+def test_a_merge_publishes_nothing_for_a_log_that_was_written_anew(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, np.arange(150), unit(150))
+    late = opened(tmp_path)._load(NAME)
+    ExactVectors(tmp_path, DIM, FINGERPRINT).compact(NAME)
+    assert not seal(store._log(NAME), store._segments(NAME), store._model, late)
+    assert store._segments(NAME).mark() is None
+
+
 def test_maintenance_names_damage_and_mends_it(tmp_path: Path) -> None:
     store, rows = opened(tmp_path), clustered(N)
     put(store, np.arange(N), rows)
@@ -424,6 +454,14 @@ def test_the_log_is_written_anew_when_most_of_it_says_nothing(tmp_path: Path) ->
     assert np.allclose(opened(tmp_path).scores(NAME, unit(100, 19)[7], np.array([7])), 1.0, atol=1e-6)
 
 
+def test_nothing_is_left_of_a_dropped_namespace(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, np.arange(500), unit(500))
+    store.drop(NAME)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not segments_path(tmp_path, NAME).exists()
+
+
 # --- with and without Annoy ------------------------------------------------------------------------
 
 
@@ -441,5 +479,6 @@ def test_stores_with_and_without_annoy_go_on_where_the_other_stopped(
         put(plain, np.arange(500, 600), unit(100, 1))
     assert opened(tmp_path).count(NAME) == 550
     plain.compact(NAME)
+    assert not segments_path(tmp_path, NAME).exists()  # they still held what was removed
     assert opened(tmp_path).count(NAME) == 550
     assert opened(tmp_path).missing(NAME, {3: 0, 60: int(hashes(np.array([60]))[0])}).tolist() == [3]

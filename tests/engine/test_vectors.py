@@ -83,7 +83,7 @@ def test_a_torn_tail_at_every_length_loses_only_the_torn_record(tmp_path: Path, 
     path = path_of(tmp_path)
     whole = path.read_bytes()
     record = (len(whole) - HEADER.size) // 4
-    for length in range(len(whole) - record + 1, len(whole)):
+    for length in range(len(whole) - record + 1, len(whole), 1 if store is ExactVectors else 9):
         path.write_bytes(whole[:length])
         opened = store(tmp_path, DIM, FINGERPRINT)
         assert opened.missing(NAME, told(ids)).tolist() == [ids[3]]
@@ -96,7 +96,7 @@ def test_any_flipped_bit_loses_vectors_but_never_changes_one(tmp_path: Path, sto
     ids, rows = fill(tmp_path, 5)
     path = path_of(tmp_path)
     whole = path.read_bytes()
-    for at in range(len(whole)):
+    for at in range(0, len(whole), 1 if store is ExactVectors else 7):  # both have the same log
         damaged = bytearray(whole)
         damaged[at] ^= 1 << (at % 8)
         path.write_bytes(damaged)
@@ -147,6 +147,8 @@ def test_after_compaction_no_file_holds_a_removed_or_replaced_vector(tmp_path: P
     put(opened, np.arange(30), rows[:30])
     put(opened, np.arange(10), rows[30:])
     opened.remove(NAME, np.arange(20, 30))
+    dead = path_of(tmp_path).with_name(f".r.vec.{0:016x}.tmp")  # of a writer that died while it wrote the log anew
+    dead.write_bytes(path_of(tmp_path).read_bytes())
     opened.compact(NAME)
     data = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert [number for number in range(40) if rows[number].tobytes() in data] == [*range(10, 20), *range(30, 40)]

@@ -17,11 +17,13 @@ import click
 
 from emm_tools.bench_ancestors import ancestors
 from emm_tools.bench_capacity import capacity
+from emm_tools.bench_dream import dream
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
+from emm_tools.bench_vectors import vectors
 from emm_tools.exits import InputProblem, MissingExtra, OneSentenceGroup, examples, printable
 from emm_tools.inspect_text import table
 
@@ -38,7 +40,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (ancestors, capacity, growth, ingest, kernel, latency, replay, upgrade):
+for _each in (ancestors, capacity, dream, growth, ingest, kernel, latency, replay, upgrade, vectors):
     bench.add_command(_each)
 
 

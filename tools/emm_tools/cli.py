@@ -29,9 +29,12 @@ COMMANDS = {
     "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
     **{name: ("travel_commands", name.replace("import", "import_")) for name in ("move", "export", "import")},
+    "dream": ("dream_commands", "dream"),
+    "dreams": ("dream_commands", "dreams"),
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),
     "reembed": ("embed_commands", "reembed"),
+    "vectors": ("vectors_command", "vectors"),
     "bench": ("bench_commands", "bench"),
     "demo": ("demo", "demo"),
 }

@@ -51,7 +51,28 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE phrases(tenant_id INTEGER NOT NULL REFERENCES tenants, domain TEXT NOT NULL, "
         "phrase TEXT NOT NULL, n_passages INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain, phrase)) WITHOUT ROWID",
     ),
-    (  # 7: runs that got another name, or came from another archive, and whose files may still lie elsewhere
+    (  # 7: dreams: where each cycle stands, which pairs it changes, and labels staged for them
+        "CREATE TABLE cycles(cycle_id INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE, "
+        "phase TEXT NOT NULL, state TEXT NOT NULL, started TEXT NOT NULL, ended TEXT, "
+        "facts TEXT NOT NULL, swap TEXT, seen TEXT)",
+        "CREATE UNIQUE INDEX cycles_running ON cycles(scope_id) WHERE state = 'running'",
+        "CREATE TABLE cycle_pairs(cycle_id INTEGER NOT NULL REFERENCES cycles ON DELETE CASCADE, "
+        "passage_id INTEGER NOT NULL REFERENCES pairs ON DELETE CASCADE, act TEXT NOT NULL, "
+        "PRIMARY KEY(cycle_id, passage_id))",
+        "CREATE TABLE extractions(scope_id INTEGER PRIMARY KEY REFERENCES scopes ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "extractor TEXT NOT NULL, passage_id INTEGER NOT NULL)",
+        "CREATE TABLE relabels(passage_id INTEGER PRIMARY KEY REFERENCES pairs ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE)",
+        "CREATE INDEX relabels_scope ON relabels(scope_id, passage_id)",
+        "CREATE TABLE relabel_labels(passage_id INTEGER NOT NULL REFERENCES relabels ON DELETE CASCADE, "
+        "label_id INTEGER NOT NULL REFERENCES labels ON DELETE CASCADE, weight REAL NOT NULL, "
+        "span_start INTEGER, span_end INTEGER, PRIMARY KEY(passage_id, label_id))",
+    ),
+    (  # 8: runs that got another name, or came from another archive, and whose files may still lie elsewhere
         "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes, "
         "tenant_id INTEGER NOT NULL REFERENCES tenants, memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, "
         "named INTEGER NOT NULL)",

@@ -15,6 +15,14 @@ OUTGROWN_RATIO = 4
 _TOTAL = ""  # the row that holds the size of the sample
 
 
+def n_counted(catalog: Catalog, tenant_id: int, domain: str) -> int:
+    """Over how many passages a domain's phrases were counted last; 0 = never."""
+    rows = catalog.query(
+        "SELECT n_passages FROM phrases WHERE tenant_id = ? AND domain = ? AND phrase = ?", (tenant_id, domain, _TOTAL)
+    )
+    return int(rows[0][0]) if rows else 0
+
+
 def phrase_model(catalog: Catalog, run: Run) -> PhraseModel:
     """The phrases of a run's domain, counted now where they were never, or over too few passages."""
     where = (run.tenant_id, run.scope.domain)

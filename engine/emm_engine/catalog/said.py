@@ -27,7 +27,7 @@ def said_of(said: Sequence[Said], source: Place, target: Place) -> list[Said]:
 
 
 def move_said(catalog: Catalog, tenant_id: int, source: Scope, target: Scope) -> None:
-    """All of it under another name, inside a transaction; what was said of the target before was of nothing: it goes."""
+    """All of it under another name, inside a transaction; what was said of the target before was said of nothing."""
     said = said_below(catalog, tenant_id, source)
     catalog.executemany(
         "DELETE FROM settings WHERE tenant_id = ? AND scope = ? AND key = ?",

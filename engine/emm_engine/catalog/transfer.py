@@ -49,6 +49,7 @@ OF_A_DOMAIN: Final = ("embedders", "embedder_choices")  # a row for a tenant's d
 APART: Final = frozenset(  # what is said by name or made anew, and what says how far work has come here
     {"meta", "tenants", "scopes", "labels", "settings", "domains"}
     | {"phrases", "rollups", "rollup_sources", "relocations", "embed_waits", "reembeds"}
+    | {"cycles", "cycle_pairs", "extractions", "relabels", "relabel_labels"}
 )
 SPACES: Final = MappingProxyType(  # whose ids a column holds, where its name does not say it
     {

@@ -18,6 +18,7 @@ from types import TracebackType
 
 import numpy as np
 
+import emm
 from emm_engine.catalog.material import Material, declared, materials
 from emm_engine.catalog.pairs import PairLedger, Taught
 from emm_engine.catalog.phrases import phrase_model
@@ -190,11 +191,8 @@ class Ingest:
         n_done, n_total = 0, self._ledger.progress().pending
         while chunk := self._ledger.pending(PASSAGES_PER_CHUNK if embedder.instant else PAIRS_PER_BATCH):
             ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
-            declared_marks = declared(self._catalog, self._run.tenant_id, ids)
-            labels = {
-                passage.passage_id: taught(declared_marks[passage.passage_id], _extracted(passage, phrases))
-                for passage in materials(self._catalog, self._run.tenant_id, ids)
-            }
+            passages = materials(self._catalog, self._run.tenant_id, ids)
+            labels = extracted(self._catalog, self._run, passages, phrases)
             for low in range(0, len(ids), PAIRS_PER_BATCH):
                 self._write(ids[low : low + PAIRS_PER_BATCH], rows[low : low + PAIRS_PER_BATCH], labels)
                 n_done += len(ids[low : low + PAIRS_PER_BATCH])
@@ -213,17 +211,33 @@ class Ingest:
         self._n_pairs += len(ids)
 
     def _unlearn_stale(self, keys: KeyMaker) -> None:
-        """Take superseded pairs out exactly: the same keys and values that were written."""
-        while chunk := self._ledger.stale(PAIRS_PER_BATCH):
+        """Take superseded pairs out exactly: the same keys and values that were written.
+
+        What the memory's rule cannot take out, or not exactly, stays for a dream to solve the memory without it.
+        """
+        while self.memory.rule == "preconditioned" and (chunk := self._ledger.stale(PAIRS_PER_BATCH)):
             ids, rows = keys.keys(chunk, self._reader.text_hashes(self._run.scope_id, chunk))
             kept = self._ledger.kept(ids)
             values = np.stack([value(kept[identity], self.memory.dim) for identity in ids])
             batch = self._ledger.intend_unlearn(ids, self.memory.write_count)
-            self._ledger.settle(batch, self.memory.unlearn(rows, values, rank=self.memory.rank))  # the ledger vouches
+            try:
+                lsn = self.memory.unlearn(rows, values, rank=self.memory.rank)  # the ledger vouches
+            except emm.GateError:  # nothing was changed
+                self._ledger.withdraw(batch)
+                break
+            self._ledger.settle(batch, lsn)
             self._n_unlearned += len(ids)
 
 
-def _extracted(passage: Material, phrases: PhraseModel) -> list[Marked]:
+def extracted(
+    catalog: Catalog, run: Run, passages: Sequence[Material], phrases: PhraseModel
+) -> dict[int, list[Taught]]:
+    """{passage id: what its pair teaches the matrix}: what its source declared, and what its text says."""
+    known = declared(catalog, run.tenant_id, [passage.passage_id for passage in passages])
+    return {each.passage_id: taught(known[each.passage_id], _said(each, phrases)) for each in passages}
+
+
+def _said(passage: Material, phrases: PhraseModel) -> list[Marked]:
     """What a passage's text says; of conditions and outcome, which have a key of their own, the source said it all."""
     if passage.key is not None:
         return []

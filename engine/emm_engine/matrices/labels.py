@@ -20,6 +20,7 @@ from emm_engine.catalog.pairs import Taught
 from emm_engine.documents import Label, Marked
 from emm_engine.embeddings.provider import Float32Array
 
+EXTRACTOR_VERSION = 1  # raised whenever the same text would be given other labels or weights
 WEIGHT_DEFAULT = 1.0
 WEIGHTS = MappingProxyType(
     {

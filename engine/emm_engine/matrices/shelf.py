@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import emm
+from emm_engine.catalog.cycles import settle_swap
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.rollups import Rollups
 from emm_engine.catalog.store import Catalog, Run
@@ -69,6 +70,7 @@ class MatrixShelf:
                 self._catalog.bind_memory(run, memory.uuid)
             else:
                 _check_identity(memory, current)
+                settle_swap(self._catalog, current, memory)  # a dream may have been killed in the middle of one
         except BaseException:
             memory.close()
             raise

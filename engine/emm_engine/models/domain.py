@@ -7,6 +7,7 @@ that changes it; a store of vectors is opened once a process, whoever asks.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from emm_engine.catalog.domains import Domains
@@ -18,7 +19,7 @@ from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
 from emm_engine.errors import EmbedderError
 from emm_engine.hierarchy import Scope
-from emm_engine.vectors.embedded import open_vectors
+from emm_engine.vectors.choice import SERVER, open_vectors
 from emm_engine.vectors.store import VectorStore
 
 FIT_SAMPLE = 12_000  # passages an embedder is fitted on
@@ -79,8 +80,14 @@ class DomainModels:
         """The vectors made with a model."""
         key = (fitted.vectors_folder, fitted.fingerprint)
         if key not in self._stores:
-            self._stores[key] = open_vectors(self.vectors_root(fitted), fitted.dim, fitted.fingerprint)
+            server = os.environ.get(SERVER)
+            self._stores[key] = open_vectors(self.vectors_root(fitted), fitted.dim, fitted.fingerprint, server)
         return self._stores[key]
+
+    def close(self) -> None:
+        """Let go of every store of vectors."""
+        for store in self._stores.values():
+            store.close()
 
     def vectors_root(self, fitted: Fitted) -> Path:
         return self._vectors / fitted.vectors_folder if fitted.vectors_folder else self._vectors

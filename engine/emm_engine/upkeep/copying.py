@@ -22,6 +22,7 @@ import numpy as np
 
 import emm
 from emm import ExistsError
+from emm_engine.catalog.cycles import Cycles
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.search import CatalogReader
@@ -206,23 +207,19 @@ class Copying:
         if list(old.values()) != list(new.values()):
             return
         theirs.forget_cached()
-        missing = theirs.missing(str(there.scope), new)
         former = dict(zip(new, old, strict=True))
-        rows = ours.everything(str(run.scope))
-        at = {identity: place for place, identity in enumerate(rows.ids.tolist())}
-        pairs = [(identity, at[former[identity]]) for identity in missing.tolist() if former[identity] in at]
-        self._steps.begin("vectors", len(pairs))
-        for low in range(0, len(pairs), VECTORS):
-            part = pairs[low : low + VECTORS]
-            ids = np.array([identity for identity, _ in part], np.int64)
-            places = [place for _, place in part]
-            vectors = np.ascontiguousarray(rows.vectors[places], np.float32)
-            hashes = np.array([new[identity] for identity in ids.tolist()], np.uint64)
+        lacking = set(ours.missing(str(run.scope), old).tolist())
+        wanted = [each for each in theirs.missing(str(there.scope), new).tolist() if former[each] not in lacking]
+        self._steps.begin("vectors", len(wanted))
+        for low in range(0, len(wanted), VECTORS):
+            ids = np.array(wanted[low : low + VECTORS], np.int64)
+            found, vectors = ours.fetch(str(run.scope), np.array([former[each] for each in ids.tolist()], np.int64))
+            assert len(found) == len(ids)  # none of them is lacking
             lengths = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-            sound = (lengths <= 1.0 + UNIT_ROUNDING) & (rows.hashes[places] == hashes)  # NaN compares as unsound
-            if sound.any():
-                theirs.add(str(there.scope), ids[sound], vectors[sound], hashes[sound])
-            self._steps.add(len(part))
+            sound = lengths <= 1.0 + UNIT_ROUNDING  # NaN is not
+            hashes = np.array([new[each] for each in ids.tolist()], np.uint64)
+            theirs.add(str(there.scope), ids[sound], vectors[sound], hashes[sound])
+            self._steps.add(len(ids))
 
 
 def _written_to(run: Run) -> emm.FencedError:
@@ -230,6 +227,11 @@ def _written_to(run: Run) -> emm.FencedError:
 
 
 def _ledger(catalog: Catalog, run: Run) -> list[Row]:
+    """What the memory is held against; `FencedError` while a dream is exchanging what it holds."""
+    if Cycles(catalog, run).is_torn():
+        raise emm.FencedError(
+            f"a dream of {run.scope} is at work or was interrupted", expected="none (emm ingest ends it)"
+        )
     return catalog.query(
         "SELECT batch_id, kind, n_pairs, write_count_before, lsn FROM batches WHERE scope_id = ? ORDER BY batch_id",
         (run.scope_id,),

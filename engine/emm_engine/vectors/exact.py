@@ -14,7 +14,7 @@ import numpy as np
 
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import Identity, identity_of
-from emm_engine.vectors.log import KIND_ADD, KIND_REMOVE, Hashes, Rows, TruthLog, merged, positions, rename_log
+from emm_engine.vectors.log import KIND_ADD, KIND_REMOVE, Hashes, Rows, TruthLog, merged, positions
 from emm_engine.vectors.ranking import allowed_places, best, contenders, dots
 from emm_engine.vectors.store import Ids, RecallReport
 
@@ -53,8 +53,16 @@ class ExactVectors:
     def compact(self, namespace: str) -> None:
         held = self._current(namespace)
         if held.identity.size:
-            self._log(namespace).replace([held.rows])
+            log = self._log(namespace)
+            log.replace([held.rows], afterwards=log.clear)
             self._open.pop(namespace)
+
+    def drop(self, namespace: str) -> None:
+        self._log(namespace).drop()
+        self._open.pop(namespace, None)
+
+    def maintain(self, namespace: str) -> list[str]:
+        return []  # nothing is derived
 
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
         held = self._load(namespace)
@@ -62,12 +70,14 @@ class ExactVectors:
         self._open[namespace] = _Namespace(rows, held.identity, held.damaged, extended=True)
 
     def rename(self, namespace: str, into: str) -> None:
-        rename_log(self._folder, namespace, into)
+        self._log(namespace).rename(self._log(into))
         for each in (namespace, into):
             self._open.pop(each, None)
-            self._logs.pop(each, None)
 
     def forget_cached(self) -> None:
+        self._open.clear()
+
+    def close(self) -> None:
         self._open.clear()
 
     # --- reading ---------------------------------------------------------------------------------

@@ -11,11 +11,15 @@ names durable that it finds.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import itertools
+import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,13 +29,17 @@ import numpy.typing as npt
 
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import (
+    NO_FILE,
     Identity,
     append_durably,
+    identity_of,
     make_folder,
     read_ends,
     remove_durably,
     rename_durably,
     replace_durably,
+    sweep_temporaries,
+    sync_folder,
 )
 from emm_engine.vectors.store import Ids
 
@@ -42,6 +50,7 @@ KIND_ADD: Final = 1
 KIND_REMOVE: Final = 2
 SEGMENTS_FOLDER: Final = "_segments"  # no scope is called so: names begin with a letter or digit
 SET_NAME: Final = "set.json"
+LOCK: Final = "lock"  # beside it, held while it is exchanged
 BLOCK_ROWS: Final = 2048  # written or gathered at a time
 assert HEADER.size == 64 and PREFIX.size == 20
 
@@ -90,15 +99,6 @@ def segments_path(folder: Path, namespace: str) -> Path:
     """The folder of what is derived from a namespace's log."""
     path = folder / namespace.replace(":", "/")
     return path.parent / SEGMENTS_FOLDER / path.name
-
-
-def rename_log(folder: Path, namespace: str, into: str) -> None:
-    """Give a log another name, and then what was derived from it; done again, it changes nothing."""
-    rename_durably(log_path(folder, namespace), log_path(folder, into))
-    derived = segments_path(folder, namespace)
-    if derived.is_dir():
-        shutil.rmtree(segments_path(folder, into), ignore_errors=True)
-        rename_durably(derived, segments_path(folder, into))
 
 
 class TruthLog:
@@ -152,14 +152,52 @@ class TruthLog:
         self._sound = True
         return identity
 
-    def replace(self, everything: Iterable[Rows]) -> None:
-        """Publish a log of these rows alone; what was derived from the old one goes first."""
+    def replace(self, everything: Iterable[Rows], afterwards: Callable[[], None] = lambda: None) -> None:
+        """Publish a log of these rows alone; what was derived from the old one goes first.
+
+        `afterwards` is done while nobody else may say what is derived from the new one.
+        """
         self._begin()
-        remove_durably(self._set_path)
         blocks = itertools.chain.from_iterable(rows.blocks() for rows in everything)
         records = (encode(KIND_ADD, block, self._record) for block in blocks)
-        replace_durably(self.path, itertools.chain((self._header,), records))
+        with self._set_is_ours():
+            sweep_temporaries(self.path)  # they may hold what has been removed since
+            remove_durably(self._set_path)
+            replace_durably(self.path, itertools.chain((self._header,), records))
+            afterwards()
         self._sound = True
+
+    def drop(self) -> None:
+        """Remove the log and all that is derived from it; first the set, so that it answers for no log that is gone."""
+        with self._set_is_ours():
+            remove_durably(self._set_path)
+            remove_durably(self.path)
+            sweep_temporaries(self.path)
+            self.clear()
+        self._sound = None
+
+    def rename(self, into: TruthLog) -> None:
+        """Take the place of another log, and then what was derived from this one; done again, it changes nothing."""
+        if identity_of(self.path) != NO_FILE:
+            into.drop()
+            with self._set_is_ours():
+                rename_durably(self.path, into.path)
+        derived = self._set_path.parent
+        if identity_of(derived) != NO_FILE:
+            into.clear()
+            rename_durably(derived, into._set_path.parent)
+        self._sound = into._sound = None
+
+    def clear(self) -> None:
+        """Remove what was derived from the log; its set is gone already."""
+        folder = self._set_path.parent
+        if identity_of(folder) != NO_FILE:
+            shutil.rmtree(folder)
+            sync_folder(folder.parent)
+
+    def _set_is_ours(self) -> contextlib.AbstractContextManager[object]:
+        folder = self._set_path.parent
+        return locked(folder / LOCK) if identity_of(folder) != NO_FILE else contextlib.nullcontext()
 
     def _begin(self) -> None:
         sound, self._sound = self._sound, False  # until this write is through
@@ -169,6 +207,23 @@ class TruthLog:
     def records_in(self, identity: Identity) -> int:
         """Whole records of a log of this size."""
         return max(identity.size - HEADER.size, 0) // self._record.itemsize
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock between processes; yields False where it is taken and we do not wait."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def record_of(dim: int) -> np.dtype[np.void]:

@@ -107,7 +107,7 @@ def maintain(root: Path, namespace: str, model: Model, tuning: Tuning, thorough:
     log = TruthLog(root, namespace, model.dim, model.fingerprint)
     folder = SegmentFolder(root, namespace, model)
     view, done = read_view(log, folder, set()), list[str]()
-    if view.mark is None and view.n_records < tuning.tail_max:
+    if view.n_records < tuning.tail_max and not folder.path.is_dir():
         return done
     folder.prepare()
     with folder.lock(MERGE_LOCK, wait=thorough) as ours:
@@ -119,9 +119,9 @@ def maintain(root: Path, namespace: str, model: Model, tuning: Tuning, thorough:
             view = read_view(log, folder, distrusted)
             useless = view.sealed is None and view.mark is not None
             if useless or view.n_records - view.n_sealed >= tuning.tail_max:
-                done.append(f"sealed {len(view.tail.ids)} vectors of the log")
                 if not seal(log, folder, model, view):
                     break  # a writer is at work: it seals by itself
+                done.append(f"sealed {len(view.tail.ids)} vectors of the log")
                 continue
             chosen = plan(view.sealed, tuning, spoilt) if view.sealed is not None else ()
             if not chosen:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from emm_engine.files import identity_of, sync_file
+from emm_engine.files import Identity, identity_of, sync_file
 from emm_engine.vectors.log import Rows, TruthLog
 from emm_engine.vectors.segment import (
     MANIFEST,
@@ -76,27 +76,30 @@ def seal(log: TruthLog, folder: SegmentFolder, model: Model, view: View) -> bool
         parts = [replace(part, dead=~alive) for part, alive in zip(view.parts, view.alive, strict=True)]
         if len(view.tail.ids):
             parts.append(new_part(folder, model, view.tail.blocks(), 0))
-        publish(log, folder, view.n_records, parts)
-        return True
+        return publish(log, folder, view.n_records, view.identity, parts)
 
 
 def rewrite(log: TruthLog, folder: SegmentFolder, model: Model, view: View, tail_max: int) -> None:
-    """Begin the log anew with what a view holds, and seal it where it is long; `DamagedError` with nothing changed."""
-    if view.mark is None and view.count < tail_max:
+    """Begin the log anew with what a view holds, and seal it where it is long; `DamagedError` before that."""
+    if view.count < tail_max:
         log.replace(view.rows())
         return
     folder.prepare()
-    with folder.lock():
-        parts = [new_part(folder, model, view.rows(), 0)] if view.count >= tail_max else []
-        log.replace(view.rows())
-        if parts:
-            publish(log, folder, view.count, parts)
+    part = new_part(folder, model, view.rows(), 0)
+
+    def vouch() -> None:
+        publish(log, folder, view.count, identity_of(log.path), [part])
+
+    log.replace(view.rows(), vouch)
 
 
-def publish(log: TruthLog, folder: SegmentFolder, n_records: int, parts: list[Part]) -> None:
-    last_crc = log.read(n_records).last_crc
-    assert last_crc is not None
-    folder.publish(SegmentSet(n_records, last_crc, tuple(part for part in parts if part.n_alive)))
+def publish(log: TruthLog, folder: SegmentFolder, n_records: int, identity: Identity, parts: list[Part]) -> bool:
+    """Say that these stand for the log's first records; False where it is another log by now. The lock is ours."""
+    end = log.read(n_records)
+    if end.identity.inode != identity.inode or end.last_crc is None:
+        return False
+    folder.publish(SegmentSet(n_records, end.last_crc, tuple(part for part in parts if part.n_alive)))
+    return True
 
 
 def new_part(folder: SegmentFolder, model: Model, blocks: Iterator[Rows], trees: int) -> Part:

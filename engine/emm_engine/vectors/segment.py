@@ -110,6 +110,7 @@ class Segment:
             if self.facts is not None:
                 entry, dim = self._files[INDEX], self._vectors.shape[1]
                 self._index = load(self.path / INDEX, entry["bytes"], entry["sha256"], len(self), dim)
+                self.facts = self.facts if self._index is not None else None  # what is not there has no measures
         return self._index
 
     def check(self) -> None:

@@ -12,14 +12,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.files import make_folder, remove_durably, replace_durably
-from emm_engine.vectors.log import SET_NAME, segments_path
+from emm_engine.vectors.log import LOCK, SET_NAME, locked, segments_path
 from emm_engine.vectors.segment import (
     FORMAT,
     MANIFEST,
@@ -44,7 +40,6 @@ from emm_engine.vectors.segment import (
 
 SET_BYTES_MAX: Final = 1 << 28
 SEGMENTS_MAX: Final = 4096
-LOCK: Final = "lock"  # held while the set is exchanged
 MERGE_LOCK: Final = "merge.lock"  # held while segments are made of segments; taken before LOCK
 NAME: Final = re.compile("[0-9a-f]{16}")
 TRIES: Final = 5  # of a reader before whose eyes the set is exchanged
@@ -90,6 +85,7 @@ class SegmentFolder:
 
     def read(self) -> tuple[SegmentSet | None, str | None]:
         """(the set, or None where there is no usable one; its mark)."""
+        mark = None
         for _ in range(TRIES):
             try:
                 data = read_small(self.path / SET_NAME, SET_BYTES_MAX)
@@ -100,9 +96,9 @@ class SegmentFolder:
                 return self._decoded(data), mark
             except (DamagedError, *UNREADABLE):
                 return None, mark
-            except OSError:  # exchanged while we looked, and what we looked for removed
+            except OSError:  # exchanged while we looked, and what we looked for removed; or gone for good
                 continue
-        return None, None
+        return None, mark
 
     def publish(self, news: SegmentSet) -> None:
         """Exchange the set; the lock is ours."""
@@ -115,21 +111,9 @@ class SegmentFolder:
         """Make the folder, durably."""
         make_folder(self.path)
 
-    @contextlib.contextmanager
-    def lock(self, name: str = LOCK, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock of this folder; yields False where it is taken and we do not wait."""
-        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+    def lock(self, name: str = LOCK, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
+        """Hold a lock of this folder; gives False where it is taken and we do not wait."""
+        return locked(self.path / name, wait)
 
     def sweep(self) -> None:
         """Remove what the set does not name; both locks are ours."""

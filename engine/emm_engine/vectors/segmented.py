@@ -9,6 +9,7 @@ log answers; a reader writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ import numpy as np
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import identity_of
 from emm_engine.vectors.guard import RecallGuard
-from emm_engine.vectors.log import KIND_ADD, KIND_REMOVE, Hashes, Rows, TruthLog, rename_log
+from emm_engine.vectors.log import KIND_ADD, KIND_REMOVE, Hashes, Rows, TruthLog
 from emm_engine.vectors.merge import Background, maintain, plan
 from emm_engine.vectors.ranking import dots
 from emm_engine.vectors.sealing import DEFAULTS, Tuning, read_view, rewrite, seal
@@ -74,23 +75,35 @@ class SegmentedVectors:
                 folder.sweep()
         self._grow(namespace)
 
+    def drop(self, namespace: str) -> None:
+        folder = self._segments(namespace)
+        with folder.lock(MERGE_LOCK) if folder.path.is_dir() else contextlib.nullcontext():
+            self._log(namespace).drop()
+        for known in (self._open, self._held, self._guards, self._folders):
+            known.pop(namespace, None)
+
     def hold(self, namespace: str, ids: Ids, vectors: Float32Array, text_hashes: Hashes) -> None:
-        self._held.setdefault(namespace, []).append(Rows(ids, text_hashes, vectors))
-        self._open.pop(namespace, None)
+        news = Rows(ids, text_hashes, vectors)
+        self._load(namespace).extend(news, np.ones(len(ids), bool))
+        self._held.setdefault(namespace, []).append(news)
 
     def rename(self, namespace: str, into: str) -> None:
-        self.wait()  # a merge of ours would look for it under the old name
-        rename_log(self._folder, namespace, into)
-        for each in (namespace, into):
-            for held in (self._open, self._held, self._logs, self._folders, self._guards):
-                held.pop(each, None)
+        folder = self._segments(namespace)
+        with folder.lock(MERGE_LOCK) if folder.path.is_dir() else contextlib.nullcontext():
+            self._log(namespace).rename(self._log(into))
+        for known in (self._open, self._held, self._guards, self._folders):
+            for each in (namespace, into):
+                known.pop(each, None)
 
     def forget_cached(self) -> None:
         self._open.clear()
         self._held.clear()
 
+    def close(self) -> None:
+        self.forget_cached()
+        self._folders.clear()
+
     def maintain(self, namespace: str) -> list[str]:
-        """Check every file of a namespace, mend what can be mended, and merge; what was done, in words."""
         self._open.pop(namespace, None)
         return maintain(self._folder, namespace, self._model, self._tuning, thorough=True)
 

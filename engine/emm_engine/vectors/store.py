@@ -20,30 +20,11 @@ from emm_engine.embeddings.provider import Float32Array
 Ids = npt.NDArray[np.int64]
 
 
-class Gathered(Protocol):
-    """Vectors by id, each id once and ascending."""
-
-    @property
-    def ids(self) -> Ids:
-        """(n,)"""
-        ...
-
-    @property
-    def hashes(self) -> npt.NDArray[np.uint64]:
-        """(n,) of the texts"""
-        ...
-
-    @property
-    def vectors(self) -> Float32Array:
-        """(n, dim)"""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class RecallReport:
     """How much of exact search's first ten an index finds in a namespace."""
 
-    recall: float  # of this handle's own checks; before the first, what was measured when the index was built
+    recall: float | None  # of this handle's checks; before the first, as measured at its building; None: not yet known
     n_checked: int  # queries of this handle that were answered both ways
     search_k: int | None  # what the index is searched with; None where every search is exact
 
@@ -88,10 +69,6 @@ class VectorStore(Protocol):
         """Add vectors in memory only: how a reader answers in full over a damaged or lagging store."""
         ...
 
-    def everything(self, namespace: str) -> Gathered:
-        """Every vector of a namespace, in memory."""
-        ...
-
     def rename(self, namespace: str, into: str) -> None:
         """Give a namespace another name, in place of whatever has that one; done again, it changes nothing."""
         ...
@@ -100,8 +77,20 @@ class VectorStore(Protocol):
         """Read the store afresh at its next use: another process may have written."""
         ...
 
+    def close(self) -> None:
+        """Give back what this handle holds of the system; it must not be used afterwards."""
+        ...
+
     def compact(self, namespace: str) -> None:
         """Write the namespace anew: no file of the store holds a removed or replaced vector when it returns."""
+        ...
+
+    def drop(self, namespace: str) -> None:
+        """Forget a namespace: nothing of it is left when it returns. Done again after a death, it ends the work."""
+        ...
+
+    def maintain(self, namespace: str) -> list[str]:
+        """Check what is derived from a namespace's vectors, mend it and put it in order; what was done, in words."""
         ...
 
     def recall(self, namespace: str) -> RecallReport:

@@ -276,7 +276,9 @@ class Archive:
         """
         started, out = time.perf_counter(), Path(path)
         with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock) as other:
-            copied, rollups = Travelling(self._side(), other._side(), other._rolling_up, progress).bring(place, place)
+            copied, rollups = Travelling(self._side(), other._side(exported=True), other._rolling_up, progress).bring(
+                place, place
+            )
             say_exported(other._catalog, place)
             other.close()
             publishing.publish(scratch, out)
@@ -294,7 +296,7 @@ class Archive:
         started = time.perf_counter()
         with Archive.open(path, self._clock) as other:
             place = exported_scope(other._catalog, str(path))
-            travelling = Travelling(other._side(), self._side(), self._rolling_up, progress)
+            travelling = Travelling(other._side(exported=True), self._side(), self._rolling_up, progress)
             copied, rollups = travelling.bring(place, into or place)
         seconds = time.perf_counter() - started
         return TravelReport(str(place), str(into or place), str(path), copied, rollups, seconds)
@@ -343,8 +345,9 @@ class Archive:
         saturation = float(memory.saturation)
         return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
 
-    def _side(self) -> Side:
-        return Side(self.path, self._catalog, self._shelf, self._carrying, self._models.store_of)
+    def _side(self, *, exported: bool = False) -> Side:
+        store = self._models.files_of if exported else self._models.store_of
+        return Side(self.path, self._catalog, self._shelf, self._carrying, store)
 
     def _rolled_up(self, run: Run, report: IngestReport) -> IngestReport:
         return replace(report, notices=(*report.notices, *self._merge_up(run.scope)))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import emm
-from emm_engine import Archive, Document, EmbedderError, Progress, Scope, ScopeError
+from emm_engine import Archive, Document, Progress, Scope, ScopeError
 from emm_engine.hierarchy import parse_place
 from emm_engine.settings import SHARING_DREAM
 from tests.engine.killing import Moment, killed_at
@@ -158,7 +158,7 @@ def test_a_domain_that_changes_its_embedder_is_not_moved(archive: Archive) -> No
     (row,) = archive._catalog.query("SELECT tenant_id FROM tenants WHERE name = 'lab'")
     change = (*row, "code", "lsa", "ab" * 32, 256, 9)
     archive._catalog.executemany("INSERT INTO reembeds VALUES (?, ?, ?, ?, ?, ?)", [change])
-    with pytest.raises(EmbedderError, match="is changing its embedder"):
+    with pytest.raises(emm.FencedError, match="is changing its embedder"):
         archive.move(A, Scope.parse("lab:code/debian/z"))
 
 

@@ -353,6 +353,8 @@ LIES = {
     "another tenant's row": "UPDATE documents SET tenant_id = tenant_id + 1 WHERE document_id = 3",
     "a name": "UPDATE scopes SET run = '../../../../tmp' WHERE run = 'a'",
     "a scope": "UPDATE meta SET value = '../..' WHERE key = 'export.scope'",
+    "a fingerprint": "UPDATE embedders SET fingerprint = '../../../../etc/passwd'",
+    "a width": "UPDATE embedders SET dim = 1 << 40",
     "a view": "DROP TABLE pair_labels; CREATE VIEW pair_labels AS SELECT 1 AS passage_id, 1 AS label_id, 1.0 AS weight",
     "a column that is gone": "ALTER TABLE documents DROP COLUMN title",
 }

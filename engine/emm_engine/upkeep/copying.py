@@ -11,6 +11,7 @@ for texts of the same hash.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ ARRIVING: Final = ".arriving-"  # begins no name that a scope can have
 EMBEDDERS: Final = "embedders"
 VECTORS: Final = 4096  # added at a time
 UNIT_ROUNDING: Final = 1e-3
+DIM_MAX: Final = 1 << 16  # numbers in a vector
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ class Copying:
         """`EmbedderError` where the target's domain has another embedder than the source's."""
         known = self._source.catalog.embedder(scope.tenant, scope.domain)
         there = self._target.catalog.embedder(into.tenant, into.domain)
+        if known is not None and not (_FINGERPRINT.fullmatch(known[1]) and 0 < known[2] <= DIM_MAX):
+            raise CatalogError("not an embedder", expected=f"up to {DIM_MAX} numbers", found=known[1][:80])
         if known is not None and there is not None and known != there:
             raise EmbedderError(
                 f"{into.tenant}:{into.domain} was embedded by another model; under the name of another domain (--as) "

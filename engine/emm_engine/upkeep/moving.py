@@ -17,7 +17,7 @@ from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.embedders import EmbedderLedger
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.store import Catalog, Run
-from emm_engine.errors import EmbedderError, ScopeError
+from emm_engine.errors import ScopeError
 from emm_engine.hierarchy import Scope
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.rollup import RollingUp, RollupReport
@@ -84,10 +84,8 @@ class Moving:
     def _require_no_change(self, run: Run) -> None:
         """What is embedded anew lies under the names of its runs until it takes the place of the old."""
         if EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).change() is not None:
-            raise EmbedderError(
-                "the domain is changing its embedder: emm embed ends that",
-                found=f"{run.scope.tenant}:{run.scope.domain}",
-            )
+            domain = Scope(run.scope.tenant, run.scope.domain)
+            raise emm.FencedError(f"{domain} is changing its embedder", expected="none under way (emm embed ends it)")
 
     def _require_idle(self, run: Run) -> None:
         """`FencedError` while another process has the run's memory for writing."""

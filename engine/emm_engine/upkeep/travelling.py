@@ -64,8 +64,8 @@ class Travelling:
             for domain in domains:
                 self._target.carrying.end(Relocations(self._target.catalog).in_domain(domain))
                 sweep(self._target, domain)
-            missing = [scope for run, scope in runs if not self._copying.is_present(run, scope)]
-            if missing:
+            present = [self._copying.is_present(run, scope) for run, scope in runs]
+            if not all(present):
                 for above in chain_of(into):
                     Closures(self._target.catalog).require_open(above)
                 for run, scope in runs:

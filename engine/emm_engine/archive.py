@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ from emm_engine.dream.cycle import Tell
 from emm_engine.dream.dreamer import Dreamer
 from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
 from emm_engine.embeddings.choice import EmbedderChoice
-from emm_engine.embeddings.provider import Float32Array
+from emm_engine.embeddings.provider import Embedder, Float32Array
 from emm_engine.errors import EmbedderUnavailable, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
@@ -39,7 +39,7 @@ from emm_engine.ingest.pipeline import Ingest
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.growth import Growth
-from emm_engine.matrices.rollup import RollingUp, RollupReport
+from emm_engine.matrices.rollup import GroupMerge, RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.domain import DomainModels
 from emm_engine.models.keys import KeyMaker
@@ -54,7 +54,7 @@ from emm_engine.upkeep.copying import Side
 from emm_engine.upkeep.moving import MoveReport, Moving
 from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
-from emm_engine.vectors.store import RecallReport
+from emm_engine.vectors.store import RecallReport, VectorStore
 
 CATALOG_NAME = "catalog.sqlite"
 SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
@@ -125,14 +125,16 @@ class Archive:
         scope: Scope,
         progress: OnProgress | None = None,
         embedder: str | None = None,
+        through: Callable[[Embedder], Embedder] | None = None,
     ) -> IngestReport:
         """Store and absorb documents in a run, after finishing what an interrupted ingest left there.
 
         Durable when it returns; idempotent by title and text. `embedder` (`lsa`, `minilm`, `ollama:MODEL@URL`,
         `openai:MODEL@URL`) is remembered for the run's domain; `EmbedderError` where the domain has another. An
-        embedder that does not answer is a notice, and its work waits for `embed`. `FencedError` when another process
-        is writing the run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError` when the
-        run is closed. Refreshes the roll-ups above the run where that takes about a second at most.
+        embedder that does not answer is a notice, and its work waits for `embed`. `through` may put something in the
+        place of the domain's embedder that gives the same vectors, such as many workers. `FencedError` when another
+        process is writing the run, `CatalogError` when its memory is not the one the catalog describes, `ScopeError`
+        when the run is closed. Refreshes the roll-ups above the run where that takes about a second at most.
         """
         self._closures.require_open(scope.require_run())
         self._carrying.settle(scope)
@@ -143,7 +145,7 @@ class Archive:
         if choice is not None:
             self._models.choose(run, choice)
         note_use(self.path)
-        with self._ingesting(run, progress) as ingest:
+        with self._ingesting(run, progress, through) as ingest:
             self._closures.require_open(scope)  # again, for now nobody closes it behind our back
             report = self._ingest(ingest, run, documents)
         return self._rolled_up(run, report)
@@ -237,9 +239,10 @@ class Archive:
 
     # --- what a keeper does to scopes ------------------------------------------------------------
 
-    def rollup(self, scope: Scope | None = None) -> list[RollupReport]:
+    def rollup(self, scope: Scope | None = None, group_merge: GroupMerge | None = None) -> list[RollupReport]:
         """Bring the roll-ups of a project or domain (None: of every domain) up to date, projects first.
 
+        `group_merge` may have the groups of a large one merged elsewhere, such as by many workers.
         `MissingError` where there is no run below; `ScopeError` for a run, which has no roll-up.
         """
         if scope is not None and scope.is_run:
@@ -248,7 +251,8 @@ class Archive:
         if scope is not None:
             closing.runs_of(self._catalog, scope)
             domains = [scope]
-        return [report for each in domains for report in self._rolling_up.refresh(each)]
+        rolling_up = RollingUp(self._catalog, self._shelf, self._growth, group_merge)
+        return [report for each in domains for report in rolling_up.refresh(each)]
 
     def close_scope(self, place: Place) -> bool:
         """No more documents at or below a scope; what an interrupted ingest left there is finished first.
@@ -328,8 +332,13 @@ class Archive:
     def _settling(self, run: Run) -> Ingest:
         return self._ingesting(run, None)
 
-    def _ingesting(self, run: Run, progress: OnProgress | None) -> Ingest:
-        models = functools.partial(self._models.of, patience=FOR_INGEST)
+    def _ingesting(
+        self, run: Run, progress: OnProgress | None, through: Callable[[Embedder], Embedder] | None = None
+    ) -> Ingest:
+        def models(of: Run) -> tuple[Embedder, VectorStore]:
+            embedder, vectors = self._models.of(of, FOR_INGEST)
+            return embedder if through is None else through(embedder), vectors
+
         return Ingest(self._catalog, run, self._shelf, models, self._clock, progress)
 
     def _ingest(self, ingest: Ingest, run: Run, documents: Iterable[Document]) -> IngestReport:

@@ -51,3 +51,9 @@ class TextRefused(EmbedderError):
     """The service refuses a request for what is in it: a text too long, or one that it will not take."""
 
     exit_code = 2
+
+
+class WorkError(EmmError):
+    """Work that was handed to other processes did not come back: no workers, or a unit that ends each one it meets."""
+
+    exit_code = 6

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from emm_engine import Document, Label
+from emm_engine.scale.pool import LocalWorkers
 
 TOPICS = {
     "tar": "archive extraction sparse files locale header pax incremental listing",
@@ -46,3 +47,10 @@ def make_documents() -> Callable[..., list[Document]]:
         return found
 
     return make
+
+
+@pytest.fixture(scope="session")
+def local_workers() -> Iterator[LocalWorkers]:
+    """Two processes that are started once."""
+    with LocalWorkers(2) as workers:
+        yield workers

@@ -21,6 +21,7 @@ from emm_tools.bench_dream import dream
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
+from emm_tools.bench_scale import scale
 from emm_tools.bench_speed import growth, replay
 from emm_tools.bench_upgrade import upgrade
 from emm_tools.bench_vectors import vectors
@@ -40,7 +41,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (ancestors, capacity, dream, growth, ingest, kernel, latency, replay, upgrade, vectors):
+for _each in (ancestors, capacity, dream, growth, ingest, kernel, latency, replay, scale, upgrade, vectors):
     bench.add_command(_each)
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     **{name: ("travel_commands", name.replace("import", "import_")) for name in ("move", "export", "import")},
     "dream": ("dream_commands", "dream"),
     "dreams": ("dream_commands", "dreams"),
+    "scale": ("scale_commands", "scale"),
     **{name: ("scope_commands", name) for name in ("tree", "rollup", "close", "reopen", "domain", "settings")},
     "embed": ("embed_commands", "embed"),
     "reembed": ("embed_commands", "reembed"),

@@ -6,6 +6,7 @@ fatal; progress is on stderr and only on a terminal; what a file says is never s
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import warnings
@@ -17,11 +18,15 @@ import click
 from emm_engine import Document, IngestReport, Intake, Progress, Scope, Settings, debian_changelogs
 from emm_engine import machine_documents as read_machine
 from emm_engine.reports import to_json
+from emm_engine.scale.embedding import fanned
+from emm_engine.scale.reading import Reading
+from emm_engine.scale.workers import Workers
 from emm_engine.sources import Threshold, Window, fields_of
 from emm_engine.sources.registry import FORMATS
 from emm_tools.engine_commands import open_or_create
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
 from emm_tools.ingest_watch import watch_folders
+from emm_tools.workers_option import workers_option
 
 Skipped = list[tuple[str, str]]
 
@@ -64,6 +69,7 @@ class ProgressLine:
         "emm ingest labs/archive runs.csv --condition temperature --condition base --outcome yield",
         "emm ingest labs/archive notes/ --embedder ollama:nomic-embed-text@http://gpu-box:11434",
         "emm ingest labs/archive notes/ --watch",
+        "emm ingest labs/archive notes/ --workers 4",
         "emm ingest labs/archive --machine --json",
     ),
 )
@@ -82,6 +88,7 @@ class ProgressLine:
 @click.option("--watch", is_flag=True, help="Go on: read what is new or changed until Ctrl-C.")
 @click.option("--interval", type=click.FloatRange(0.05), default=2.0, show_default=True, help="Seconds between looks.")
 @click.option("--settle", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds a file rests.")
+@workers_option
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object; with --watch one line a round.")
 def ingest(
     archive: str,
@@ -99,6 +106,7 @@ def ingest(
     watch: bool,
     interval: float,
     settle: float,
+    workers: Workers | None,
     as_json: bool,
 ) -> None:
     """Store files, or all files below folders, in a run of ARCHIVE.
@@ -109,8 +117,8 @@ def ingest(
     """
     if bool(paths) == machine:
         raise click.UsageError("give files or folders, or --machine.")
-    if watch and (machine or limit is not None):
-        raise click.UsageError("--watch goes with files or folders, and without --limit.")
+    if watch and (machine or limit is not None or workers is not None):
+        raise click.UsageError("--watch goes with files or folders, and without --limit or --workers.")
     place = Scope.parse(scope).require_run()
     settings = Settings(
         format=kind,
@@ -126,7 +134,8 @@ def ingest(
         watch_folders(archive, place, intake, skipped, interval, settle, as_json, embedder)
         return
     name = ", ".join(map(str, paths))
-    documents: Iterable[Document] = _documents(intake, skipped)
+    reading = Reading(workers, intake) if workers is not None else None
+    documents: Iterable[Document] = _documents(intake, reading, skipped)
     if machine:
         name, documents = read_machine(problem=lambda source, why: skipped.append((source, why)))
     source = iter(documents) if limit is None else itertools.islice(documents, limit)
@@ -137,10 +146,13 @@ def ingest(
     progress = ProgressLine(intake)
     with open_or_create(archive) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the report's notices repeat them
-        report = opened.ingest(itertools.chain([first], source), place, progress, embedder)
+        through = functools.partial(fanned, workers=workers) if workers is not None else None
+        report = opened.ingest(itertools.chain([first], source), place, progress, embedder, through)
         progress.end()
         memory = opened.memory_path(place)
     say_skipped(skipped)
+    if reading is not None and reading.n_left:
+        tell_notices([f"the workers did not see {counted(reading.n_left, 'file')}, which this process read itself"])
     tell_notices(report.notices)
     if as_json:
         files = {"files": intake.n_files, "other_files": intake.n_other, "bytes_read": intake.bytes_done}
@@ -149,11 +161,11 @@ def ingest(
         click.echo(_told(report, name, memory, intake, len(skipped)))
 
 
-def _documents(intake: Intake, skipped: Skipped) -> Iterator[Document]:
+def _documents(intake: Intake, reading: Reading | None, skipped: Skipped) -> Iterator[Document]:
     for root in intake.roots:
         if root.is_dir():
             yield from debian_changelogs(root, lambda source, why: skipped.append((source, why)))
-    yield from intake.documents()
+    yield from intake.documents() if reading is None else reading.documents()
 
 
 def say_skipped(skipped: Iterable[tuple[str, str]]) -> None:

@@ -7,6 +7,7 @@ where they only show; a scope is written `[tenant:]domain[/project[/run]]`, a wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Iterator
 
@@ -14,9 +15,12 @@ import click
 
 from emm_engine import Archive, LevelStatus, RunStatus, Scope
 from emm_engine.hierarchy import DOMAINS, Shape, parse_place
+from emm_engine.scale.merging import merge_groups
+from emm_engine.scale.workers import Workers
 from emm_engine.settings import KEYS, key_named
 from emm_tools.exits import OneSentence, counted, examples, printable, tell_notices
 from emm_tools.inspect_text import bar, table
+from emm_tools.workers_option import workers_option
 
 NOTHING = "the archive holds no run yet"
 
@@ -73,19 +77,26 @@ def _row(line: LevelStatus | RunStatus) -> tuple[object, ...]:
 
 
 @click.command(
-    cls=OneSentence, epilog=examples("emm rollup labs/archive", "emm rollup labs/archive chemistry/catalysis --json")
+    cls=OneSentence,
+    epilog=examples(
+        "emm rollup labs/archive",
+        "emm rollup labs/archive chemistry/catalysis --json",
+        "emm rollup labs/archive --workers 4",
+    ),
 )
 @click.argument("archive")
 @click.argument("scope", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a project or domain.")
-def rollup(archive: str, scope: str | None, as_json: bool) -> None:
+@workers_option
+def rollup(archive: str, scope: str | None, as_json: bool, workers: Workers | None) -> None:
     """Bring the roll-ups of a project or domain (without SCOPE: of all) up to date.
 
     A roll-up is one memory of all the pairs below, made by exact merge; recall asks it where it is up to date. Runs of
     different rank are first solved again at the largest. What is being written to stays behind, and is named.
     """
     with Archive.open(archive) as opened:
-        reports = opened.rollup(Scope.parse(scope) if scope is not None else None)
+        group_merge = functools.partial(merge_groups, workers) if workers is not None else None
+        reports = opened.rollup(Scope.parse(scope) if scope is not None else None, group_merge)
         tell_notices(opened.notices)
     if as_json:
         for report in reports:

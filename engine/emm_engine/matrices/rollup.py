@@ -15,7 +15,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -83,14 +83,21 @@ class _Full(Exception):
         self.rank = rank
 
 
-class RollingUp:
-    """Refreshes roll-ups."""
+GroupMerge = Callable[[Sequence[Sequence[Path]], Path], Sequence[Path]]
+"""Merges each group of memories, in its order, into a memory of its own below a folder; returns where they are."""
 
-    def __init__(self, catalog: Catalog, shelf: MatrixShelf, growth: Growth) -> None:
+
+class RollingUp:
+    """Refreshes roll-ups. `group_merge` does what comes before the last merge, where there are many parts."""
+
+    def __init__(
+        self, catalog: Catalog, shelf: MatrixShelf, growth: Growth, group_merge: GroupMerge | None = None
+    ) -> None:
         self._catalog = catalog
         self._shelf = shelf
         self._growth = growth
         self._rollups = Rollups(catalog)
+        self._group_merge = group_merge
 
     def refresh(self, scope: Scope) -> list[RollupReport]:
         """Bring the roll-up of a project, or those of a domain and all its projects, up to date; projects first.
@@ -204,10 +211,12 @@ class RollingUp:
             paths: Sequence[_Source | Path] = sources
             while len(paths) > FAN_IN:
                 groups = [paths[low : low + FAN_IN] for low in range(0, len(paths), FAN_IN)]
-                paths = [_merged(group, scratch / secrets.token_hex(8), {})[0] for group in groups]
+                paths = self._grouped(groups, scratch)
             merged, uuid = _merged(paths, scratch / "merged", _metadata(scope, holdings))
             with emm.open(str(merged)) as memory:
                 rank = memory.rank
+                if memory.write_count != sum(source.n_pairs for source in sources):
+                    raise CatalogError(f"what was merged for {scope} is not what the catalog says it is")
                 if is_full(memory):
                     raise _Full(rank)
             self._shelf.release_rollup(scope)
@@ -218,6 +227,12 @@ class RollingUp:
             self._rollups.record(scope, uuid, rank, holdings)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _grouped(self, groups: Sequence[Sequence[_Source | Path]], scratch: Path) -> Sequence[Path]:
+        if self._group_merge is None:
+            return [_merged(group, scratch / secrets.token_hex(8), {})[0] for group in groups]
+        paths = [[each.path if isinstance(each, _Source) else each for each in group] for group in groups]
+        return self._group_merge(paths, scratch)
 
     def _drop(self, standing: Standing, scope: Scope) -> None:
         """Nothing to merge: a roll-up of before goes."""

@@ -36,19 +36,27 @@ _NUMBER = re.compile(r"\d+")
 def debian_changelogs(folder: str | Path = "/usr/share/doc", problem: Problem | None = None) -> Iterator[Document]:
     """Entries of every `*/changelog.Debian.gz` (and plain `changelog.Debian`) below a folder, in path order."""
     root = Path(folder)
+    for path in changelog_files(root):
+        yield from read_changelog(path, readable(path.relative_to(root)), problem)
+
+
+def changelog_files(root: Path) -> Iterator[Path]:
+    """The changelogs in the folders of a folder, in path order."""
     base = root.resolve()
-    paths = sorted({*root.glob("*/changelog.Debian.gz"), *root.glob("*/changelog.Debian")})
-    for path in paths:
-        if not (path.is_file() and path.resolve().is_relative_to(base)):  # a link out of the folder, a pipe
-            continue
-        source = readable(path.relative_to(root))
-        try:
-            data = _read(path)
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            if problem is not None:
-                problem(source, f"{type(error).__name__}: {error}")
-            continue
-        yield from parse_changelog(decode_text(data), source)
+    for path in sorted({*root.glob("*/changelog.Debian.gz"), *root.glob("*/changelog.Debian")}):
+        if path.is_file() and path.resolve().is_relative_to(base):  # no link out of the folder, no pipe
+            yield path
+
+
+def read_changelog(path: Path, source: str, problem: Problem | None = None) -> Iterator[Document]:
+    """The entries of one changelog; none where it cannot be read, which is reported."""
+    try:
+        data = _read(path)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if problem is not None:
+            problem(source, f"{type(error).__name__}: {error}")
+        return
+    yield from parse_changelog(decode_text(data), source)
 
 
 def readable(name: str | Path) -> str:

@@ -31,7 +31,7 @@ class Intake:
         for root in self.roots:
             if not root.exists():
                 raise MissingError("there is no such file or folder", file=str(root))
-        self._settings = settings
+        self.settings = settings
         self._problem = problem
         self.n_files = 0  # of known kinds, read or being read
         self.n_skipped = 0  # reports to `problem`
@@ -63,15 +63,23 @@ class Intake:
                 self._told(found.source, f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX])
             self.bytes_done = before + size_of(found)
 
+    def count(self, found: Found, known: bool, problems: Iterable[tuple[str, str]]) -> None:
+        """Take in what somebody else has found out by reading a file."""
+        self.n_files += known
+        self.n_other += not known
+        self.bytes_done += size_of(found)
+        for source, why in problems:
+            self._told(source, why)
+
     def _file(self, found: Found) -> Iterator[Document]:
         before = self.bytes_done
         with opened(found) as file:
-            chosen = format_of(file, self._settings)
+            chosen = format_of(file, self.settings)
             if chosen is None:
                 self.n_other += 1
                 return
             self.n_files += 1
-            for document in read_source(file, chosen, self._settings, self._told):
+            for document in read_source(file, chosen, self.settings, self._told):
                 yield document
                 if not file.stream.closed:
                     self.bytes_done = before + min(file.stream.tell(), file.size)

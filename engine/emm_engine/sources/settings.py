@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 from emm import InputError
 
@@ -84,6 +84,11 @@ class Settings:
     thresholds: tuple[Threshold, ...] = ()
     outcomes: frozenset[str] = frozenset()  # columns by name; none = those whose name says so
     conditions: frozenset[str] = frozenset()  # none = every column that is no outcome
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a worker: a read-only view of a mapping cannot travel, a copy of it can."""
+        parts = (self.format, dict(self.fields), self.window, self.thresholds, self.outcomes, self.conditions)
+        return type(self), parts
 
     def is_outcome(self, column: str) -> bool:
         """Whether a column of a table holds outcomes."""

@@ -6,6 +6,7 @@
 # make bench-pages        docs/capacity.md and docs/growth.md measured anew, in about ten minutes; EMM_DATA adds real text
 # make bench-kernel       the kernel against NumPy, SciPy and torch, into docs/benchmarks (ARGS="--statistic minimum")
 # make bench-latency      time from question to answer at 100,000 passages, into docs/benchmarks
+# make bench-engine DATA=path  scores of recall on public collections in that folder, into docs/benchmarks
 # make bench-verify       emm-verify beside hashlib, sha256sum, b3sum, restic and borg, into docs/benchmarks/verify.md
 # make bench-dream        recall and stale answers before and after dreams, into docs/benchmarks/dream.md
 # make sanitize           the kernel's tests under Address-, UndefinedBehavior- and ThreadSanitizer
@@ -16,7 +17,7 @@
 #
 # Each makes .venv first when it is not there or is out of date. PYTHON=/path/to/python3 chooses the interpreter.
 
-.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-dream bench-verify sanitize neon fuzz fuzz-campaign clean
+.PHONY: demo test test-browser test-minilm bench bench-pages bench-kernel bench-latency bench-dream bench-engine bench-verify sanitize neon fuzz fuzz-campaign clean
 
 demo:
 	@sh tools/venv.sh demo
@@ -55,6 +56,11 @@ bench-kernel:
 bench-latency:
 	@sh tools/venv.sh demo
 	@.venv/bin/emm bench latency --json docs/benchmarks/latency.json --write docs/benchmarks/latency.md $(ARGS)
+
+bench-engine:
+	@sh tools/venv.sh demo
+	@.venv/bin/emm bench engine $(if $(DATA),--data "$(DATA)") \
+		--json docs/benchmarks/engine.json --write docs/benchmarks/engine.md $(ARGS)
 
 bench-verify:
 	@sh tools/venv.sh demo

@@ -1,6 +1,6 @@
 """An archive: one folder that holds a catalog, the memories, the vectors and the embedding models.
 
-Purpose: the engine's face. Invariants: `catalog.sqlite` is the truth and the mark of an archive; an open archive
+Purpose: the engine's face. Invariants: the catalog is the truth and the mark of an archive; an open archive
 takes no lock, an ingest takes its run's memory for as long as it runs; asking writes nothing.
 """
 
@@ -10,18 +10,21 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from emm import EmmError, ExistsError, FencedError, MissingError
+from emm_engine.catalog import place as catalog_place
+from emm_engine.catalog.checks import TEXT, Finding, check_texts
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
 from emm_engine.catalog.exported import exported_scope, say_exported
+from emm_engine.catalog.forgotten import Forgettings
 from emm_engine.catalog.pairs import PairLedger
-from emm_engine.catalog.schema import LEFTOVER_PREFIX, create_catalog
+from emm_engine.catalog.schema import LEFTOVER_PREFIX
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.waiting import WaitingList, is_due
@@ -32,7 +35,7 @@ from emm_engine.dream.dreamer import Dreamer
 from emm_engine.embeddings.backoff import FOR_INGEST, FOR_QUESTIONS, Clock, SystemClock
 from emm_engine.embeddings.choice import EmbedderChoice
 from emm_engine.embeddings.provider import Embedder, Float32Array
-from emm_engine.errors import EmbedderUnavailable, ScopeError
+from emm_engine.errors import CatalogError, EmbedderUnavailable, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
 from emm_engine.ingest.pipeline import Ingest
@@ -42,8 +45,13 @@ from emm_engine.matrices.growth import Growth
 from emm_engine.matrices.rollup import GroupMerge, RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.domain import DomainModels
-from emm_engine.models.keys import KeyMaker
+from emm_engine.models.keys import KeyMaker, key_namespace, keys_beside
 from emm_engine.reembedding.worker import Reembed
+from emm_engine.renewal.certificate import Certificate
+from emm_engine.renewal.checking import check
+from emm_engine.renewal.forgetting import Forgetter
+from emm_engine.renewal.rebuilding import Rebuilding, RebuildReport, Workshop
+from emm_engine.renewal.selection import Chosen, Plan, Selection, choose
 from emm_engine.reports import IngestReport, LevelStatus, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
@@ -56,10 +64,10 @@ from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
 from emm_engine.vectors.store import RecallReport, VectorStore
 
-CATALOG_NAME = "catalog.sqlite"
 SWITCHES_MAX = 2  # changes of embedder that a question may run into and be asked again
 K = 5
 TOKEN_BUDGET = 1500
+DAMAGE_NAMED = 20
 
 
 class Archive:
@@ -89,19 +97,14 @@ class Archive:
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
-        try:
-            create_catalog(root / CATALOG_NAME)
-        except FileExistsError:
-            raise ExistsError("another process has just made an archive here", file=str(path)) from None
+        catalog_place.create(root)
         return cls.open(root, clock)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
         """An existing archive; `MissingError` where there is none."""
         root = Path(path)
-        if not (root / CATALOG_NAME).is_file():
-            raise MissingError("there is no archive here", file=str(path), expected=CATALOG_NAME)
-        return cls(root, Catalog(root / CATALOG_NAME), clock or SystemClock())
+        return cls(root, catalog_place.open_catalog(root), clock or SystemClock())
 
     def close(self) -> None:
         self._retrieval.close()
@@ -309,6 +312,59 @@ class Archive:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
 
+    # --- what keeps it whole ---------------------------------------------------------------------
+
+    def check(self) -> Iterator[Finding]:
+        """What of the catalog is not what was stored, and what of the rest is missing or another catalog's."""
+        opened = functools.partial(self._models.of, patience=FOR_QUESTIONS)
+        yield from check(self._catalog, self._shelf.path, opened)
+
+    def rebuild(
+        self, scope: Scope | None = None, *, refit: bool = False, tell: Callable[[str], None] = lambda _: None
+    ) -> RebuildReport:
+        """Make the models, vectors, memories and index of words anew (of a domain: None means of all).
+
+        `refit` fits each model on all there is now, not on what it was fitted on. `CatalogError` where a text is not
+        what was stored; `FencedError` while another process writes one of the runs; nothing has changed then.
+        """
+        damaged = [finding for finding in check_texts(self._catalog) if finding.kind == TEXT]
+        if damaged:
+            raise CatalogError(
+                "the catalog is damaged: forget what is named, then ingest it again",
+                found="; ".join(f"{each.where}: {each.message}" for each in damaged[:DAMAGE_NAMED]),
+            )
+        wanted = [run for run in self._catalog.all_runs() if scope is None or scope.contains(run.scope)]
+        domains = sorted({(run.scope.tenant, run.scope.domain) for run in wanted})
+        self._forgetter().finish()
+        for domain in domains:
+            self.abandon_reembed(Scope(*domain))
+        return self._rebuilding().rebuild(domains, refit=refit, tell=tell)
+
+    def plan_forgetting(self, selection: Selection) -> Plan:
+        """What `forget` would take away."""
+        return choose(self._catalog, selection).plan
+
+    def forget(self, selection: Selection, *, purge: bool = False, block: bool = False) -> Certificate:
+        """Forget passages in every place: text, words, vectors, labels, and exactly in the matrices.
+
+        `purge` makes memories and models anew from what remains and compacts the rest, so that no file holds anything
+        of it, and searches them. `block` refuses the same content from now on. A forgetting that was interrupted is
+        finished first. `FencedError` while another process writes one of the runs; nothing has changed then.
+        """
+        chosen = choose(self._catalog, selection)
+        if not chosen.runs:
+            raise MissingError("nothing of that is here")
+        self._abandon_changes(chosen)
+        return self._forgetter().forget(chosen, purge=purge, block=block)
+
+    def forget_tenant(self, name: str, *, purge: bool = False) -> Certificate:
+        """Forget all of a tenant, its name included."""
+        return self._forgetter().forget_tenant(name, purge=purge)
+
+    def finish_forgetting(self) -> int:
+        """Finish forgettings that were interrupted; how many there were."""
+        return self._forgetter().finish()
+
     @property
     def parallel(self) -> bool:
         """Whether `ask` asks its three recalls at the same time; switched off, it tells how much that saves."""
@@ -321,7 +377,10 @@ class Archive:
     @property
     def notices(self) -> tuple[str, ...]:
         """What the memories that `ask` and `tree` have opened say about themselves, each with its run."""
-        return tuple(self._shelf.notices)
+        interrupted = ("a forgetting was interrupted: emm forget ARCHIVE --resume",) * bool(
+            Forgettings(self._catalog).unfinished()
+        )
+        return (*self._shelf.notices, *interrupted)
 
     def memory_path(self, scope: Scope) -> Path:
         """Where a run's memory directory lies, for `emm.open`, `emm-verify` and `emm-inspect`."""
@@ -422,6 +481,7 @@ class Archive:
     def _rename_vectors(self, run: Run, namespace: str) -> None:
         store = self._models.store_of(run)
         if store is not None:
+            store.rename(keys_beside(namespace), key_namespace(run))
             store.rename(namespace, str(run.scope))
 
     def _lags(self, run: Run) -> bool:
@@ -434,6 +494,28 @@ class Archive:
         hashes = CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
         missing = set(store.missing(str(run.scope), hashes).tolist())
         return bool(missing - set(WaitingList(self._catalog, run).refused()))
+
+    def _abandon_changes(self, chosen: Chosen) -> None:
+        """A change of embedder under way has vectors of its own, of what is to be forgotten too: it begins anew."""
+        for domain in sorted({Scope(run.scope.tenant, run.scope.domain) for run in chosen.runs}):
+            self.abandon_reembed(domain)
+
+    def _absorb(self, run: Run) -> IngestReport:
+        """Finish what is left to do in a run, closed or not, and above it."""
+        with self._ingesting(run, None) as ingest:
+            report = self._ingest(ingest, run, ())
+        return self._rolled_up(run, report)
+
+    def _rebuilding(self) -> Rebuilding:
+        return Rebuilding(self._workshop())
+
+    def _forgetter(self) -> Forgetter:
+        return Forgetter(self._workshop(), self._rebuilding())
+
+    def _workshop(self) -> Workshop:
+        return Workshop(
+            self.path, self._catalog, self._shelf, self._models, self._rolling_up, self._keys_of, self._absorb
+        )
 
 
 def _is_leftover(path: Path) -> bool:

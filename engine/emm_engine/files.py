@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -63,7 +65,7 @@ def make_folder(path: Path) -> None:
 
 def replace_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Put a file in place whole, from its bytes or its parts: temporary name, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}{temporary_name()}")
+    temporary = temporary_beside(path)
     try:
         _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, (data,) if isinstance(data, bytes) else data)
         os.replace(temporary, path)
@@ -136,6 +138,24 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_tree_durably(path: Path) -> None:
+    """Take a file, or a folder with all that is in it, away for good, with what dead writers of it left beside it.
+
+    What is not there is gone already. A folder gets a hidden name first, so that nobody meets half of it. Only for who
+    holds the lock over whatever `path` is.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, temporary_beside(path))
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+        for gone in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            while gone.is_dir() and not gone.is_symlink():
+                with contextlib.suppress(FileNotFoundError):  # another process may be at the same work
+                    shutil.rmtree(gone)
+            gone.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
@@ -222,6 +242,11 @@ def alone(*folders: Path) -> Iterator[None]:
 def temporary_name() -> str:
     """A fresh hidden name."""
     return f".{secrets.token_hex(8)}.tmp"
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh hidden name beside a path, which tells whose it is."""
+    return path.with_name(f".{path.name}{temporary_name()}")
 
 
 def _write(path: Path, flags: int, parts: Iterable[bytes]) -> Identity:

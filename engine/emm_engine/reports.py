@@ -79,6 +79,7 @@ class IngestReport:
     seconds: float
     phase_seconds: dict[str, float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    blocked: int = 0  # refused: forgotten earlier, for good
 
     @property
     def entries_per_second(self) -> float:

@@ -157,7 +157,7 @@ def test_a_domain_that_changes_its_embedder_is_not_moved(archive: Archive) -> No
     """What is embedded anew lies beside the old under the names of the runs: a move would leave it behind."""
     (row,) = archive._catalog.query("SELECT tenant_id FROM tenants WHERE name = 'lab'")
     change = (*row, "code", "lsa", "ab" * 32, 256, 9)
-    archive._catalog.executemany("INSERT INTO reembeds VALUES (?, ?, ?, ?, ?, ?)", [change])
+    archive._catalog.executemany("INSERT INTO reembeds VALUES (?, ?, ?, ?, ?, ?, 0)", [change])
     with pytest.raises(emm.FencedError, match="is changing its embedder"):
         archive.move(A, Scope.parse("lab:code/debian/z"))
 

@@ -121,7 +121,9 @@ def test_a_worker_is_killed_in_mid_run_and_the_archive_is_that_of_one_process(
             threading.Timer(0.3, os.kill, (killed[0], signal.SIGKILL)).start()
 
     with Archive.create(tmp_path / "archive") as archive:
-        report = archive.ingest(make_documents(N_DOCUMENTS), RUN, kill_one, lambda model: fanned(model, workers))
+        report = archive.ingest(
+            make_documents(N_DOCUMENTS), RUN, kill_one, through=lambda model: fanned(model, workers)
+        )
         assert killed and killed[0] not in pids(workers)
         assert report.pending == 0
         assert (digest(archive), spoken(archive), archive.tree()) == alone

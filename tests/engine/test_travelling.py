@@ -23,6 +23,7 @@ from emm_engine import Archive, CatalogError, Document, EmbedderError, Label, Pr
 from emm_engine.catalog.transfer import APART, OF_A_DOMAIN, TRAVELLING
 from emm_engine.documents import Marked, Passage
 from emm_engine.hierarchy import Shape, Tenant, parse_place
+from emm_engine.models.keys import keys_beside
 from emm_engine.settings import SHARING_DREAM
 from tests.engine.killing import Moment, killed_at
 
@@ -137,13 +138,17 @@ def same(archive: Archive, original: Path, names: dict[Scope, Scope]) -> None:
             assert rows(archive, new) == rows(before, old)
             assert files(archive.memory_path(new)) == files(before.memory_path(old))
             assert np.array_equal(vectors(archive, new), vectors(before, old))
+            held = [side._models.store_of(side._catalog.runs(run)[0]) for side, run in ((archive, new), (before, old))]
+            counts = [store.count(keys_beside(str(run))) for store, run in zip(held, (new, old), strict=True) if store]
+            assert counts == [int(old == RUNS[0])] * 2
             assert archive.settings.get(new, SHARING_DREAM) == (old == RUNS[0])  # said of the run, not of the tenant
 
 
 def test_every_table_of_the_catalog_travels_or_says_that_it_does_not(original: Path) -> None:
     """Red when a migration brings a table that export forgets."""
     with Archive.open(original) as opened:
-        assert set(opened._catalog.columns()) == {each.name for each in TRAVELLING} | set(OF_A_DOMAIN) | APART
+        tables = {name for name in opened._catalog.database.columns() if not name.startswith("fulltext_")}
+        assert tables == {each.name for each in TRAVELLING} | set(OF_A_DOMAIN) | APART
 
 
 def test_an_exported_domain_answers_as_before(original: Path, exported: Path) -> None:
@@ -392,6 +397,33 @@ def test_an_export_sends_nobodys_texts_anywhere(exported: Path, tmp_path: Path) 
         with Archive.open(exported) as there:
             assert answers(archive, RUNS[:1]) == answers(there, RUNS[:1])
     assert not list(tmp_path.rglob("elsewhere"))
+
+
+def test_what_was_forgotten_does_not_come_back(original: Path, tmp_path: Path) -> None:
+    """An export from before a forgetting holds the text still, and its memory too."""
+    shutil.copytree(original, tmp_path / "a")
+    with Archive.open(tmp_path / "a") as archive:
+        archive.export(RUNS[2], tmp_path / "before")
+        archive.move(RUNS[2], Scope.parse("lab:small/q/moved"))
+        (row,) = archive._catalog.query(
+            "SELECT tenant_id, content_sha256 FROM documents JOIN scopes USING(scope_id, tenant_id) "
+            "WHERE run = 'moved' LIMIT 1"
+        )
+        archive._catalog.executemany("INSERT INTO blocked(tenant_id, content_sha256) VALUES (?, ?)", [row])
+        with pytest.raises(emm.InputError, match="was forgotten here"):
+            archive.import_from(tmp_path / "before")
+        assert RUNS[2] not in archive.scopes()
+        begun = (row[0], "removed", "2026-01-01T00:00:00Z", "{}")
+        archive._catalog.executemany(
+            "INSERT INTO forgettings(tenant_id, state, begun, facts) VALUES (?, ?, ?, ?)", [begun]
+        )
+        for work in (
+            lambda: archive.export(RUNS[0], tmp_path / "meanwhile"),
+            lambda: archive.move(RUNS[0], Scope.parse("lab:small/p/z")),
+        ):
+            with pytest.raises(emm.FencedError, match="a forgetting of the tenant lab"):
+                work()
+        archive.export(RIVAL, tmp_path / "others")  # another tenant's is none of theirs
 
 
 def test_altered_files_are_not_believed(exported: Path, tmp_path: Path) -> None:

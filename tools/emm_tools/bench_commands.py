@@ -18,6 +18,7 @@ import click
 from emm_tools.bench_ancestors import ancestors
 from emm_tools.bench_capacity import capacity
 from emm_tools.bench_dream import dream
+from emm_tools.bench_engine import engine
 from emm_tools.bench_ingest import ingest
 from emm_tools.bench_kernel import kernel
 from emm_tools.bench_latency import latency
@@ -41,7 +42,7 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (ancestors, capacity, dream, growth, ingest, kernel, latency, replay, scale, upgrade, vectors):
+for _each in (ancestors, capacity, dream, engine, growth, ingest, kernel, latency, replay, scale, upgrade, vectors):
     bench.add_command(_each)
 
 

@@ -189,6 +189,9 @@ def _told(report: IngestReport, name: str, memory: Path, intake: Intake, n_skipp
         f"{report.pending} pending; rank {report.rank}, saturation {report.saturation:.2f}, LSN {report.lsn}",
         f"  memory      {printable(str(memory))}",
     ]
+    if report.blocked:
+        refused = counted(report.blocked, "entry", "entries")
+        lines.insert(-1, f"  refused     {refused} forgotten for good (emm forget --block)")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`emm create | write | recall | unlearn | forget`: the memory itself, from .npy files or JSON lines.
+"""`emm create | write | recall | unlearn`, and `emm forget` for keys: the memory itself, from .npy files or JSON lines.
 
 Purpose: one shell command for each thing `emm.Memory` does with pairs. Invariants: whatever a command acknowledges on
 stdout is durable; stdin is taken batch by batch, each batch one atomic commit, so a stream of any length fits.
@@ -250,20 +250,7 @@ def unlearn(path: str, keys: Path | None, values: Path | None, write_gate: float
         acknowledge(source, act)
 
 
-@click.command(
-    cls=OneSentence,
-    epilog=examples(
-        "emm forget labs/chemistry --keys keys.npy",
-        """echo '{"key": [0.1, …]}' | emm forget labs/chemistry""",
-    ),
-)
-@click.argument("path")
-@keys_option
-@batch_option
-def forget(path: str, keys: Path | None, batch: int) -> None:
-    """Make the memory answer zero for these keys, whatever their values were.
-
-    All keys of a commit are forgotten jointly. The pairs stay in journal and older generations until pruned.
-    """
+def forget_keys(path: str, keys: Path | None, batch: int) -> None:
+    """Make the memory at `path` answer zero for keys, from a file or from stdin."""
     with to_change(path, lambda memory: batches(memory, keys, None, batch, pairs=False)) as (memory, source):
         acknowledge(source, lambda item: memory.forget(item.keys))

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from emm_engine.catalog.store import Catalog
 from emm_engine.embeddings.choice import LSA, EmbedderChoice
 
+_NEWEST = (  # passage of a tenant's domain
+    "(SELECT coalesce(max(passage_id), 0) FROM passages JOIN scopes USING(scope_id) "
+    "WHERE passages.tenant_id = ? AND domain = ?)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -61,6 +66,10 @@ class EmbedderLedger:
         """The domain's first model; where two processes fit at the same time, the first wins."""
         with self._catalog.transaction():
             self._insert(fitted)
+            self._catalog.executemany(
+                f"INSERT INTO fits(tenant_id, domain, through) VALUES (?, ?, {_NEWEST}) ON CONFLICT DO NOTHING",
+                [self._owner * 2],
+            )
 
     def _insert(self, fitted: Fitted) -> None:
         self._catalog.executemany(
@@ -95,8 +104,9 @@ class EmbedderLedger:
         """Announce the model whose vectors are to be made."""
         with self._catalog.transaction():
             self._catalog.executemany(
-                "INSERT INTO reembeds(tenant_id, domain, spec, fingerprint, dim, n_fitted) VALUES (?, ?, ?, ?, ?, ?)",
-                [(*self._owner, str(choice), fitted.fingerprint, fitted.dim, fitted.n_fitted)],
+                "INSERT INTO reembeds(tenant_id, domain, spec, fingerprint, dim, n_fitted, through) "
+                f"VALUES (?, ?, ?, ?, ?, ?, {_NEWEST})",
+                [(*self._owner, str(choice), fitted.fingerprint, fitted.dim, fitted.n_fitted, *self._owner)],
             )
 
     def abandon_change(self) -> None:
@@ -109,6 +119,12 @@ class EmbedderLedger:
 
     def switch(self, choice: EmbedderChoice, fitted: Fitted) -> None:
         """Inside a transaction: from here on the new model's vectors answer."""
+        self._catalog.executemany("DELETE FROM fits WHERE tenant_id = ? AND domain = ?", [self._owner])
+        self._catalog.executemany(
+            "INSERT INTO fits(tenant_id, domain, through) SELECT tenant_id, domain, through FROM reembeds "
+            "WHERE tenant_id = ? AND domain = ?",
+            [self._owner],
+        )
         self._forget_change()
         self._catalog.executemany("DELETE FROM embedders WHERE tenant_id = ? AND domain = ?", [self._owner])
         self._insert(fitted)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emm_engine.catalog.store import Catalog, Row, marks
+from emm_engine.catalog.database import Row
+from emm_engine.catalog.store import Catalog, marks
 from emm_engine.documents import Label, Marked, embedded_text
 
 IDS_PER_QUERY = 500

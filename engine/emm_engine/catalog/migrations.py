@@ -72,9 +72,26 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "label_id INTEGER NOT NULL REFERENCES labels ON DELETE CASCADE, weight REAL NOT NULL, "
         "span_start INTEGER, span_end INTEGER, PRIMARY KEY(passage_id, label_id))",
     ),
-    (  # 8: runs that got another name, or came from another archive, and whose files may still lie elsewhere
-        "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes, "
-        "tenant_id INTEGER NOT NULL REFERENCES tenants, memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, "
-        "named INTEGER NOT NULL)",
+    (  # 8: what a forgetting has begun, what a rebuild takes up again, and what is not to come back
+        "CREATE TABLE forgettings(forgetting_id INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "state TEXT NOT NULL, begun TEXT NOT NULL, facts TEXT NOT NULL)",  # facts: JSON, hashes in place of content
+        "CREATE TABLE unlearnings(unlearning_id INTEGER PRIMARY KEY AUTOINCREMENT, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "scope_id INTEGER NOT NULL REFERENCES scopes ON DELETE CASCADE, "
+        "key BLOB NOT NULL, value BLOB NOT NULL, batch_id INTEGER)",  # float32, as they were written
+        "CREATE INDEX unlearnings_scope ON unlearnings(scope_id, unlearning_id)",
+        "CREATE TABLE blocked(tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "content_sha256 BLOB NOT NULL, PRIMARY KEY(tenant_id, content_sha256)) WITHOUT ROWID",
+        "CREATE TABLE discarded(scope_id INTEGER PRIMARY KEY REFERENCES scopes ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE)",  # runs whose memory has to go
+        "ALTER TABLE reembeds ADD COLUMN through INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE fits(tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, domain TEXT NOT NULL, "
+        "through INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain)) WITHOUT ROWID",  # newest passage fitted on
+    ),
+    (  # 9: runs that got another name, or came from another archive, and whose files may still lie elsewhere
+        "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, named INTEGER NOT NULL)",
     ),
 )

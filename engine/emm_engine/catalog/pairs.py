@@ -48,9 +48,9 @@ class PairLedger:
 
     def progress(self) -> Progress:
         absorbed, pending, stale = self._catalog.query(
-            "SELECT coalesce(sum(written_by IS NOT NULL AND unlearned_by IS NULL), 0), "
-            "coalesce(sum(written_by IS NULL AND superseded = 0), 0), "
-            "coalesce(sum(superseded = 1 AND written_by IS NOT NULL AND unlearned_by IS NULL), 0) "
+            "SELECT count(CASE WHEN written_by IS NOT NULL AND unlearned_by IS NULL THEN 1 END), "
+            "count(CASE WHEN written_by IS NULL AND superseded = 0 THEN 1 END), "
+            "count(CASE WHEN superseded = 1 AND written_by IS NOT NULL AND unlearned_by IS NULL THEN 1 END) "
             "FROM pairs WHERE scope_id = ?",
             (self._run.scope_id,),
         )[0]
@@ -125,7 +125,7 @@ class PairLedger:
         """Step 1 of a write: keep the pairs' labels and announce the batch. Returns its id."""
         catalog, run = self._catalog, self._run
         with catalog.transaction():
-            batch_id = self._announce("write", len(labels), write_count)
+            batch_id = self.announce("write", len(labels), write_count)
             catalog.executemany(
                 "INSERT INTO pair_labels(passage_id, label_id, weight, span_start, span_end) VALUES (?, ?, ?, ?, ?)",
                 [
@@ -148,14 +148,15 @@ class PairLedger:
     def intend_unlearn(self, passage_ids: Sequence[int], write_count: int) -> int:
         """Step 1 of taking pairs out."""
         with self._catalog.transaction():
-            batch_id = self._announce("unlearn", len(passage_ids), write_count)
+            batch_id = self.announce("unlearn", len(passage_ids), write_count)
             self._catalog.executemany(
                 "UPDATE pairs SET unlearned_by = ? WHERE passage_id = ?",
                 [(batch_id, identity) for identity in passage_ids],
             )
         return batch_id
 
-    def _announce(self, kind: Kind, n_pairs: int, write_count: int) -> int:
+    def announce(self, kind: Kind, n_pairs: int, write_count: int) -> int:
+        """Inside a transaction: an intended batch. Returns its id."""
         return self._catalog.insert(
             "INSERT INTO batches(tenant_id, scope_id, kind, n_pairs, write_count_before) VALUES (?, ?, ?, ?, ?)",
             (self._run.tenant_id, self._run.scope_id, kind, n_pairs, write_count),

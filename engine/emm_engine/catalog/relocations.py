@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from emm import ExistsError
+from emm_engine.catalog.database import Row
 from emm_engine.catalog.said import move_said
-from emm_engine.catalog.store import Catalog, Row, Run
+from emm_engine.catalog.store import Catalog, Run
 from emm_engine.errors import CatalogError
 from emm_engine.hierarchy import Scope
 

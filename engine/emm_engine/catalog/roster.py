@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emm_engine.catalog.store import Catalog, Row, Run, marks
+from emm_engine.catalog.database import Row
+from emm_engine.catalog.store import Catalog, Run, marks
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -16,6 +16,7 @@ from emm_engine.errors import CatalogError
 from emm_engine.files import sync_folder
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
+TOKENIZER = "porter unicode61 remove_diacritics 2"
 LEFTOVER_PREFIX = ".catalog-"  # of a catalog whose maker was killed before it had its name
 
 # Version 1, frozen: what came later is in migrations.py, and a new catalog goes the same way as an old one.
@@ -120,7 +121,7 @@ CREATE TABLE embedders(                 -- one for each domain of a tenant
 
 
 def create_catalog(path: Path) -> None:
-    """Make an empty catalog under a temporary name, then give it its own, so that it appears whole or not at all.
+    """Make an empty SQLite catalog under a temporary name, then give it its own: it appears whole or not at all.
 
     `FileExistsError` when the name is taken.
     """
@@ -154,6 +155,7 @@ def _connect(path: str, script: str, *, read_only: bool = False) -> sqlite3.Conn
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
         connection.execute("PRAGMA cache_size = -65536")
         if script:
             connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
@@ -193,9 +195,9 @@ def fulltext_table(tenant_id: int) -> str:
     return f"fulltext_{int(tenant_id)}"
 
 
-def create_fulltext(connection: sqlite3.Connection, tenant_id: int) -> None:
-    """The tenant's index over source, title and passage; rowid = passage id; keeps no second copy of the text."""
-    connection.execute(
+def create_fulltext(tenant_id: int) -> str:
+    """The statement for a tenant's index over source, title and passage, which keeps no second copy of the text."""
+    return (
         f"CREATE VIRTUAL TABLE IF NOT EXISTS {fulltext_table(tenant_id)} USING fts5("
-        "source, title, body, content='', tokenize='porter unicode61 remove_diacritics 2')"
+        f"source, title, body, content='', tokenize='{TOKENIZER}')"
     )

@@ -1,30 +1,31 @@
-"""The archive's catalog: tenants, runs, documents and passages in one SQLite file.
+"""The archive's catalog: tenants, runs, documents and passages.
 
 Purpose: the durable text. Everything else (vectors, matrices, full-text index) is derived from it. Invariants:
-a transaction is on disk when it returns (WAL, synchronous = FULL); the same title and text twice in a run is
+a transaction is on disk when it returns; the same title and text twice in a run is
 one document; a new text under a known version key supersedes the old one and never overwrites it; every query
 is bound to one tenant.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emm import StorageError
-from emm_engine.catalog.schema import connect, create_fulltext, fulltext_table
+from emm_engine.catalog.database import Database, Row
+from emm_engine.catalog.sqlite import SqliteDatabase
+from emm_engine.catalog.textindex import Entry, FullText
 from emm_engine.chunking import passages
 from emm_engine.documents import Document, Label, Marked, Passage, embedded_text, text_hash
 from emm_engine.errors import CatalogError
 from emm_engine.extraction.spans import document_labels
 from emm_engine.hierarchy import Scope
 
-Row = tuple[Any, ...]
 IDS_PER_PAGE = 20_000
+IDS_PER_STATEMENT = 500
+ID_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Added:
     empty: int = 0
     superseded: int = 0
     passages: int = 0
+    blocked: int = 0
 
     def __add__(self, other: Added) -> Added:
         return Added(
@@ -54,32 +56,49 @@ class Added:
             self.empty + other.empty,
             self.superseded + other.superseded,
             self.passages + other.passages,
+            self.blocked + other.blocked,
         )
 
 
 class Catalog:
-    """An open catalog. One thread; any number of processes (SQLite serialises their transactions)."""
+    """An open catalog, in a file. One thread; any number of processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = connect(path)
+        self._database: Database = SqliteDatabase(path)
         self._label_ids: dict[tuple[int, Label], int] = {}
+        self._labels_seen = -1
 
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
 
     # --- plumbing --------------------------------------------------------------------------------
 
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @property
+    def fulltext(self) -> FullText:
+        """Search by words."""
+        return self._database.fulltext
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of a statement; a failing medium raises `StorageError`."""
-        try:
-            return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
+        return self._database.query(sql, parameters)
+
+    def query_among(self, sql: str, ids: Sequence[Any], before: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows for any number of ids, a few hundred a statement: `sql` says `IN (…)` once.
+
+        `before` are the parameters that stand before it. Rows of one statement are in its order.
+        """
+        for low in range(0, len(ids), IDS_PER_STATEMENT):
+            part = ids[low : low + IDS_PER_STATEMENT]
+            yield from self.query(sql.replace("(…)", f"({marks(part)})"), (*before, *part))
 
     def version(self) -> tuple[int, int]:
         """Changes whenever this or another connection has changed the catalog."""
-        return int(self.query("PRAGMA data_version")[0][0]), self._connection.total_changes
+        return self._database.version()
 
     def outdate(self) -> None:
         """A new version without a new word: what is derived from it was made again, and readers should look."""
@@ -92,54 +111,33 @@ class Catalog:
 
     def executemany(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row, inside a transaction."""
-        self._connection.executemany(sql, rows)
+        self._database.executemany(sql, rows)
 
     def insert(self, sql: str, parameters: Sequence[Any]) -> int:
         """Run an INSERT inside a transaction; returns the row's id."""
-        identity = self._connection.execute(sql, parameters).lastrowid
-        assert identity is not None
-        return identity
+        return self._database.insert(sql, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when it ends."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with self._database.transaction():
+                version = self.version()
+                if version[0] != self._labels_seen:  # somebody else has written, and may have removed labels
+                    self._label_ids.clear()
+                    self._labels_seen = version[0]
                 yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                self._label_ids.clear()  # may hold ids that were rolled back
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._label_ids.clear()
-            raise self._translated(error) from error
+        except BaseException:
+            self._label_ids.clear()  # may hold ids that were rolled back
+            raise
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def forget_labels(self) -> None:
+        """Look up every label anew: some were removed."""
+        self._label_ids.clear()
+
+    def snapshot(self) -> AbstractContextManager[None]:
         """Reads that see one moment, whatever others write meanwhile."""
-        self.query("BEGIN")
-        try:
-            yield
-        finally:
-            self.query("COMMIT")
-
-    def columns(self) -> dict[str, dict[str, str]]:
-        """{table: {column: its declared type}}, without what a full-text table is made of."""
-        tables = [row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid")]
-        return {
-            table: {row[1]: row[2] for row in self.query(f'PRAGMA table_info("{table}")')}
-            for table in tables
-            if not table.startswith(("sqlite_", "fulltext_"))
-        }
-
-    def _translated(self, error: sqlite3.Error) -> StorageError | CatalogError:
-        operational = isinstance(error, sqlite3.OperationalError)
-        kind = StorageError if operational else CatalogError
-        return kind("the catalog refused a statement", file=self.path.name, found=f"{type(error).__name__}: {error}")
+        return self._database.snapshot()
 
     # --- tenants, runs, labels -------------------------------------------------------------------
 
@@ -176,12 +174,14 @@ class Catalog:
 
     def make_run(self, scope: Scope) -> Run:
         """What `ensure_run` does, inside a transaction."""
-        self.executemany("INSERT OR IGNORE INTO tenants(name) VALUES (?)", [(scope.tenant,)])
+        self.executemany("INSERT INTO tenants(name) VALUES (?) ON CONFLICT DO NOTHING", [(scope.tenant,)])
         tenant_id = self.tenant_id(scope.tenant)
         assert tenant_id is not None
-        create_fulltext(self._connection, tenant_id)
+        if self.query("SELECT 1 FROM forgettings WHERE tenant_id = ? AND state = 'tenant'", (tenant_id,)):
+            raise CatalogError("a tenant of that name is being forgotten: finish that first", found=scope.tenant)
+        self.fulltext.create(tenant_id)
         self.executemany(
-            "INSERT OR IGNORE INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?)",
+            "INSERT INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             [(tenant_id, scope.domain, scope.project, scope.run)],
         )
         return self.runs(scope)[0]
@@ -224,6 +224,8 @@ class Catalog:
             (run.scope_id, digest),
         ):
             return Added(duplicates=1)
+        if self.query("SELECT 1 FROM blocked WHERE tenant_id = ? AND content_sha256 = ?", (run.tenant_id, digest)):
+            return Added(blocked=1)
         parts = document.passages or tuple(Passage(span.start, span.end) for span in passages(document.text))
         if not parts:
             return Added(empty=1)
@@ -234,6 +236,7 @@ class Catalog:
             (*owner, document.source, document.title, document.date, document.key, document.text, digest),
         )
         self._mark("document_labels(document_id", run, document_id, document_labels(document))
+        entries: list[Entry] = []
         for part in parts:
             body = document.text[part.start : part.end]
             passage_id = self.insert(
@@ -245,11 +248,12 @@ class Catalog:
                 ),
             )
             self._mark("passage_labels(passage_id", run, passage_id, part.labels)
-            self.add_words(run.tenant_id, [(passage_id, document.source, document.title, body)])
-            self.insert(
-                "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
-                (passage_id, *owner),
-            )
+            entries.append((passage_id, document.source, document.title, body))
+        self.fulltext.add(run.tenant_id, entries)
+        self.executemany(
+            "INSERT INTO pairs(passage_id, tenant_id, scope_id) VALUES (?, ?, ?)",
+            [(entry[0], *owner) for entry in entries],
+        )
         superseded = self._supersede(run, document, document_id)
         return Added(documents=1, superseded=superseded, passages=len(parts))
 
@@ -264,12 +268,6 @@ class Catalog:
                 (owner_id, label_id, mark.start, mark.end)
                 for label_id, mark in sorted(first.items(), key=lambda item: item[0])
             ],
-        )
-
-    def add_words(self, tenant_id: int, entries: Sequence[tuple[int, str, str, str]]) -> None:
-        """Put (passage id, source, title, passage) into the tenant's full-text table, inside a transaction."""
-        self.executemany(
-            f"INSERT INTO {fulltext_table(tenant_id)}(rowid, source, title, body) VALUES (?, ?, ?, ?)", entries
         )
 
     def _supersede(self, run: Run, document: Document, document_id: int) -> int:
@@ -306,19 +304,29 @@ class Catalog:
         """(passages the domain's embedder was fitted on, passages the domain holds)."""
         rows = self.query(
             "SELECT coalesce(max(n_fitted), 0), (SELECT count(*) FROM passages JOIN scopes USING(scope_id) "
-            "WHERE passages.tenant_id = ?1 AND domain = ?2) FROM embedders WHERE tenant_id = ?1 AND domain = ?2",
-            (tenant_id, domain),
+            "WHERE passages.tenant_id = ? AND domain = ?) FROM embedders WHERE tenant_id = ? AND domain = ?",
+            (tenant_id, domain, tenant_id, domain),
         )
         return int(rows[0][0]), int(rows[0][1])
 
-    def sample_texts(self, tenant_id: int, domain: str, count: int) -> list[str]:
-        """What would be embedded for at most `count` of a domain's passages, at an even stride through all."""
-        return list(self.texts(tenant_id, self.sample_ids(tenant_id, domain, count)).values())
+    def sample_texts(self, tenant_id: int, domain: str, count: int, *, anew: bool = False) -> list[str]:
+        """What would be embedded for at most `count` of a domain's passages, at an even stride through all.
 
-    def sample_ids(self, tenant_id: int, domain: str, count: int) -> list[int]:
-        """At most `count` of a domain's passages, ascending, at an even stride; holds no more than those."""
+        Of a domain whose embedder was fitted before, what is left of the passages that there were then: the same fit
+        again, as if what was forgotten since had never been there. `anew`: of all there are now.
+        """
+        fitted = self.query("SELECT through FROM fits WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
+        chosen = self.sample_ids(tenant_id, domain, count, fitted[0][0]) if fitted and not anew else []
+        return list(self.texts(tenant_id, chosen or self.sample_ids(tenant_id, domain, count)).values())
+
+    def sample_ids(self, tenant_id: int, domain: str, count: int, through: int | None = None) -> list[int]:
+        """At most `count` of a domain's passages, ascending, at an even stride; holds no more than those.
+
+        `through` is the newest passage to be among them; None: all there are.
+        """
+        newest = through if through is not None else ID_MAX
         source = "FROM passages JOIN scopes USING(scope_id) WHERE passages.tenant_id = ? AND domain = ?"
-        (n_all,) = self.query(f"SELECT count(*) {source}", (tenant_id, domain))[0]
+        (n_all,) = self.query(f"SELECT count(*) {source} AND passage_id <= ?", (tenant_id, domain, newest))[0]
         n_chosen = min(count, n_all)
         places = (at * n_all // n_chosen for at in range(n_chosen))
         chosen: list[int] = []
@@ -352,5 +360,5 @@ class Catalog:
 
 
 def marks(values: Sequence[Any]) -> str:
-    """Question marks for an IN clause."""
-    return ",".join("?" * len(values))
+    """Question marks for an IN clause; nothing is in that of no values."""
+    return ",".join("?" * len(values)) or "NULL"

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from emm import InputError
+from emm_engine.catalog.database import Row
 from emm_engine.catalog.incoming import Texts, check_types, checked_label
-from emm_engine.catalog.store import Catalog, Row, Run, marks
+from emm_engine.catalog.store import Catalog, Run, marks
 from emm_engine.documents import embedded_text, text_hash
 from emm_engine.embeddings.choice import LOOPBACK, EmbedderChoice
 from emm_engine.errors import CatalogError
@@ -50,6 +52,7 @@ APART: Final = frozenset(  # what is said by name or made anew, and what says ho
     {"meta", "tenants", "scopes", "labels", "settings", "domains"}
     | {"phrases", "rollups", "rollup_sources", "relocations", "embed_waits", "reembeds"}
     | {"cycles", "cycle_pairs", "extractions", "relabels", "relabel_labels"}
+    | {"forgettings", "unlearnings", "blocked", "discarded", "fits"}
 )
 SPACES: Final = MappingProxyType(  # whose ids a column holds, where its name does not say it
     {
@@ -70,7 +73,9 @@ class Transfer:
         self._run = run
         self._into = into
         self._told = told
-        self._columns = target.columns()
+        self._columns = {
+            name: target.database.declared(name) for name in (*(table.name for table in TRAVELLING), *OF_A_DOMAIN)
+        }
         self._texts = Texts()
         self._ids: dict[str, dict[int, int]] = {
             "tenant_id": {run.tenant_id: into.tenant_id},
@@ -130,6 +135,8 @@ class Transfer:
         values: dict[str, Any] = dict(zip(columns, row, strict=True))
         check_types(table.name, self._columns[table.name], values)
         self._texts.take(table.name, values)
+        if table.name == "documents":
+            self._require_not_blocked(values)
         for name, value in values.items():
             space = SPACES.get(name, name)
             if space in self._ids and value is not None and not (table.has_ids and name == table.key):
@@ -139,6 +146,12 @@ class Transfer:
                         f"a row of {table.name} refers to what is not of {self._run.scope}", found=f"{name} {value}"
                     )
         return tuple(values.values())
+
+    def _require_not_blocked(self, values: dict[str, Any]) -> None:
+        """`InputError` for a text that was forgotten in the target, and is not to come back."""
+        where = (self._into.tenant_id, values["content_sha256"])
+        if self._target.query("SELECT 1 FROM blocked WHERE tenant_id = ? AND content_sha256 = ?", where):
+            raise InputError(f"a text of {self._run.scope} was forgotten here", found=values["source"])
 
     def _label(self, label_id: int) -> int:
         known = self._ids["label_id"].get(label_id)
@@ -167,7 +180,7 @@ class Transfer:
             for passage_id, source, title, body, stored in rows:
                 if text_hash(embedded_text(title, body)) != stored:
                     raise CatalogError(f"the text of passage {passage_id} is not what was stored", found=source)
-            self._target.add_words(self._into.tenant_id, [(ids[row[0]], *row[1:4]) for row in rows])
+            self._target.fulltext.add(self._into.tenant_id, [(ids[row[0]], *row[1:4]) for row in rows])
 
     def _copy_of_domain(self, name: str) -> None:
         columns = list(self._columns[name])

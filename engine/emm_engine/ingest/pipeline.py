@@ -31,6 +31,7 @@ from emm_engine.embeddings.provider import Embedder
 from emm_engine.errors import EmbedderUnavailable
 from emm_engine.extraction.facts import facts
 from emm_engine.extraction.keyphrases import PhraseModel
+from emm_engine.ingest.unlearning import unlearn_forgotten
 from emm_engine.matrices.labels import taught, value
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.keys import KeyMaker
@@ -84,6 +85,7 @@ class Ingest:
         """Do it all; what was stored before an exception stays stored."""
         started = time.perf_counter()
         resumed = self._ledger.reconcile(self.memory.write_count, self.memory.lsn)
+        n_forgotten = unlearn_forgotten(self._catalog, self._run, self.memory)
         n_read, added = self._store(documents)
         notices: list[str] = []
         if self._has_passages():
@@ -97,8 +99,8 @@ class Ingest:
                 ]
             else:
                 self._waiting.succeeded()
-            if self._n_pairs or self._n_unlearned:
-                self.memory.checkpoint()
+        if self._n_pairs or self._n_unlearned or n_forgotten:
+            self.memory.checkpoint()
         return IngestReport(
             scope=self._namespace,
             entries_read=n_read,
@@ -117,6 +119,7 @@ class Ingest:
             saturation=float(self.memory.saturation),
             seconds=time.perf_counter() - started,
             phase_seconds=self._phase_seconds,
+            blocked=added.blocked,
             notices=(*notices, *self.memory.notices, *self._outgrown(), *self._refused()),
         )
 

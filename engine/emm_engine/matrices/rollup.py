@@ -132,6 +132,18 @@ class RollingUp:
                 reports.append(self._report(scope, "behind", str(error)))
         return reports
 
+    def drop_above(self, run: Scope) -> None:
+        """Take away the roll-ups above a run, files and all. `FencedError` while another process refreshes one."""
+        for scope in run.ancestors():
+            folder = self._shelf.place(scope).parent
+            if folder.is_dir():
+                try:
+                    with alone(folder):
+                        _sweep(folder)
+                        self._drop(self._standing(scope), scope)
+                except BlockingIOError:
+                    raise emm.FencedError("another process is at work there", file=str(scope)) from None
+
     # --- one scope -------------------------------------------------------------------------------
 
     def _refreshed(self, scope: Scope, why: str = "", *, cheaply: bool = False) -> RollupReport:

@@ -20,6 +20,7 @@ from emm_engine.catalog.rollups import Rollups
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.errors import CatalogError
+from emm_engine.files import remove_tree_durably
 from emm_engine.hierarchy import RIDGE, Scope
 from emm_engine.matrices import exchange
 from emm_engine.matrices.carrying import Carrying
@@ -48,6 +49,7 @@ class MatrixShelf:
         self._carrying.settle(run.scope)
         self._carrying.require_settled(run)
         run = self._catalog.runs(run.scope)[0]
+        self.finish_discarding(run)
         self.settle(run)
         try:
             memory = self._open_or_create(run)
@@ -191,6 +193,36 @@ class MatrixShelf:
             return None
         self._rollups[scope] = memory
         return memory
+
+    def open_present(self, run: Run) -> emm.Memory | None:
+        """The run's memory for writing, whatever it holds, or None where there is none that can be opened.
+
+        For who is about to replace it. `FencedError` when another writer holds it.
+        """
+        self.release(run)
+        self.settle(run)
+        try:
+            return emm.open(str(self.path(run)), mode="a")
+        except emm.FencedError:
+            raise
+        except emm.EmmError:  # missing, or damaged beyond opening
+            return None
+
+    def discard(self, run: Run, memory: emm.Memory | None) -> None:
+        """Take away the memory of a run that the catalog has marked as discarded; `memory` holds its lock."""
+        self.release(run)
+        exchange.discard(self.path(run))
+        remove_tree_durably(self.path(run))
+        if memory is not None:
+            with contextlib.suppress(emm.EmmError):  # there is nothing left to checkpoint
+                memory.close()
+        with self._catalog.transaction():
+            self._catalog.executemany("DELETE FROM discarded WHERE scope_id = ?", [(run.scope_id,)])
+
+    def finish_discarding(self, run: Run) -> None:
+        """Go on where a process died that had discarded the run's memory in the catalog, and not yet on disk."""
+        if self._catalog.query("SELECT 1 FROM discarded WHERE scope_id = ?", (run.scope_id,)):
+            self.discard(run, self.open_present(run))
 
     def release(self, run: Run) -> None:
         held = self._readers.pop(run.scope_id, None)

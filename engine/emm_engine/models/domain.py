@@ -7,18 +7,21 @@ that changes it; a store of vectors is opened once a process, whoever asks.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.backoff import Clock, Patience
-from emm_engine.embeddings.choice import EmbedderChoice
+from emm_engine.embeddings.choice import LSA, EmbedderChoice
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
 from emm_engine.errors import EmbedderError
 from emm_engine.hierarchy import Scope
+from emm_engine.models.keys import key_namespace
 from emm_engine.vectors.choice import SERVER, open_vectors
 from emm_engine.vectors.store import VectorStore
 
@@ -52,7 +55,7 @@ class DomainModels:
     def fit(self, run: Run, choice: EmbedderChoice, patience: Patience, vectors_folder: str = "") -> Fitted:
         """Fit a model on what a run's domain holds now, and store it."""
         domain = run.scope.domain
-        texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
+        texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE, anew=bool(vectors_folder))
         embedder = provider_of(choice, patience, self._clock).fit(
             texts, Domains(self._catalog).shape_of(domain).key_dim
         )
@@ -66,6 +69,12 @@ class DomainModels:
             provider = provider_of(choice, patience, self._clock)
             self._embedders[key] = self._folder.load(provider, fitted.fingerprint)
         return self._embedders[key]
+
+    def discard(self, fingerprints: Iterable[str]) -> None:
+        """Remove these models, and what dead processes left of others, where no domain has them any more."""
+        for fingerprint in set(fingerprints) - fingerprints_in_use(self._catalog):
+            self._folder.discard(fingerprint)
+        self.sweep(None)
 
     def sweep(self, gone: Fitted | None) -> None:
         """Remove this model and every other that no domain is embedded with or changing to.
@@ -107,6 +116,34 @@ class DomainModels:
             store = open_vectors(self._vectors, fitted.dim, fitted.fingerprint, background=False)
             self._files[fitted.fingerprint] = store
         return self._files[fitted.fingerprint]
+
+    def drop_vectors(self, run: Run, known: VectorStore | None) -> None:
+        """Remove a run's vectors, and those of its key spans, of whatever model they are; `known`: where they were."""
+        for namespace in (str(run.scope), key_namespace(run)) if known is not None else ():
+            assert known is not None
+            known.drop(namespace)
+        server = os.environ.get(SERVER)
+        for folder in (self._vectors, *sorted(self._vectors.glob("_*"))):
+            with contextlib.closing(open_vectors(folder, 1, "00", server)) as store:
+                for namespace in (str(run.scope), key_namespace(run)):
+                    store.drop(namespace)
+        for store in self._stores.values():
+            store.forget_cached()
+
+    def changes(self, run: Run, patience: Patience) -> bool:
+        """Whether a model fitted on what a run's domain holds now is another one than it has, if it has one."""
+        ledger, domain = self._ledger(run), run.scope.domain
+        fitted = ledger.fitted()
+        if fitted is None:
+            return True
+        if fitted.provider != EmbedderChoice.parse(LSA).identity:  # made elsewhere: no text of ours is in it
+            return False
+        texts = self._catalog.sample_texts(run.tenant_id, domain, FIT_SAMPLE)
+        provider, key_dim = (
+            provider_of(ledger.choice(), patience, self._clock),
+            Domains(self._catalog).shape_of(domain).key_dim,
+        )
+        return not texts or provider.fit(texts, key_dim).fingerprint != fitted.fingerprint
 
     def fingerprint(self, scope: Scope) -> str | None:
         """What a domain's vectors are made with now."""

@@ -24,17 +24,21 @@ import numpy as np
 import emm
 from emm import ExistsError
 from emm_engine.catalog.cycles import Cycles
+from emm_engine.catalog.database import Row
+from emm_engine.catalog.material import own_keys
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.search import CatalogReader
-from emm_engine.catalog.store import Catalog, Row, Run
+from emm_engine.catalog.store import Catalog, Run
 from emm_engine.catalog.transfer import Transfer
+from emm_engine.documents import text_hash
 from emm_engine.embeddings.provider import EmbedderFolder
 from emm_engine.errors import CatalogError, EmbedderError
 from emm_engine.files import copy_folder, make_folder
 from emm_engine.hierarchy import Scope
 from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.shelf import MatrixShelf
+from emm_engine.models.keys import key_namespace
 from emm_engine.reports import OnProgress, Steps
 from emm_engine.vectors.store import VectorStore
 
@@ -42,6 +46,7 @@ ARRIVING: Final = ".arriving-"  # begins no name that a scope can have
 EMBEDDERS: Final = "embedders"
 VECTORS: Final = 4096  # added at a time
 UNIT_ROUNDING: Final = 1e-3
+UNSIGNED: Final = 0xFFFF_FFFF_FFFF_FFFF
 DIM_MAX: Final = 1 << 16  # numbers in a vector
 _FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 
@@ -96,9 +101,8 @@ class Copying:
                 self._steps.begin("rows", None)
                 Transfer(self._source.catalog, self._target.catalog, run, there, self._steps.add).copy()
                 if memory is not None:
-                    self._target.catalog.executemany(
-                        "UPDATE scopes SET memory_uuid = ? WHERE scope_id = ?", [(run.memory_uuid, there.scope_id)]
-                    )
+                    assert run.memory_uuid is not None
+                    self._target.catalog.name_memory(there, run.memory_uuid)
                     Relocations(self._target.catalog).arrive(there, into.memory_path.parent.parent / memory.name)
             self._target.carrying.end(Relocations(self._target.catalog).in_domain(into))
         self._copy_vectors(run, there)
@@ -207,24 +211,48 @@ class Copying:
         ours, theirs = self._source.store(run), self._target.store(there)
         if ours is None or theirs is None:
             return
-        old = CatalogReader(self._source.catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
-        new = CatalogReader(self._target.catalog, there.tenant_id, [there]).text_hashes(there.scope_id)
+        theirs.forget_cached()
+        copying = _Vectors(ours, theirs, self._steps)
+        old, new = _text_hashes(self._source.catalog, run), _text_hashes(self._target.catalog, there)
+        copying.copy(str(run.scope), str(there.scope), old, new)
+        old, new = _key_hashes(self._source.catalog, run, old), _key_hashes(self._target.catalog, there, new)
+        copying.copy(key_namespace(run), key_namespace(there), old, new)
+
+
+class _Vectors:
+    """Copies namespaces from store to store."""
+
+    def __init__(self, source: VectorStore, target: VectorStore, steps: Steps) -> None:
+        self._source = source
+        self._target = target
+        self._steps = steps
+
+    def copy(self, namespace: str, into: str, old: dict[int, int], new: dict[int, int]) -> None:
+        """The vectors of texts by {id: hash}, ids ascending, the nth there being the nth here."""
         if list(old.values()) != list(new.values()):
             return
-        theirs.forget_cached()
         former = dict(zip(new, old, strict=True))
-        lacking = set(ours.missing(str(run.scope), old).tolist())
-        wanted = [each for each in theirs.missing(str(there.scope), new).tolist() if former[each] not in lacking]
+        lacking = set(self._source.missing(namespace, old).tolist())
+        wanted = [each for each in self._target.missing(into, new).tolist() if former[each] not in lacking]
         self._steps.begin("vectors", len(wanted))
         for low in range(0, len(wanted), VECTORS):
             ids = np.array(wanted[low : low + VECTORS], np.int64)
-            found, vectors = ours.fetch(str(run.scope), np.array([former[each] for each in ids.tolist()], np.int64))
+            found, vectors = self._source.fetch(namespace, np.array([former[each] for each in ids.tolist()], np.int64))
             assert len(found) == len(ids)  # none of them is lacking
             lengths = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
             sound = lengths <= 1.0 + UNIT_ROUNDING  # NaN is not
             hashes = np.array([new[each] for each in ids.tolist()], np.uint64)
-            theirs.add(str(there.scope), ids[sound], vectors[sound], hashes[sound])
+            self._target.add(into, ids[sound], vectors[sound], hashes[sound])
             self._steps.add(len(ids))
+
+
+def _text_hashes(catalog: Catalog, run: Run) -> dict[int, int]:
+    return CatalogReader(catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
+
+
+def _key_hashes(catalog: Catalog, run: Run, passages: dict[int, int]) -> dict[int, int]:
+    keys = own_keys(catalog, run.tenant_id, list(passages))
+    return {each: text_hash(keys[each]) & UNSIGNED for each in sorted(keys)}
 
 
 def _written_to(run: Run) -> emm.FencedError:

@@ -15,6 +15,7 @@ import emm
 from emm import ExistsError, MissingError
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.embedders import EmbedderLedger
+from emm_engine.catalog.forgotten import require_none_unfinished
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.errors import ScopeError
@@ -48,6 +49,7 @@ class Moving:
     def move(self, source: Scope, target: Scope) -> MoveReport:
         """Give a run or project another name, then bring the roll-ups above both up to date where that is cheap."""
         _require_neighbours(source, target)
+        require_none_unfinished(self._catalog, source.tenant)
         projects = [Scope(each.tenant, each.domain, each.project) for each in (source, target)]
         with self._carrying.alone_in(source, *projects):
             self._carrying.end(self._relocations.in_domain(source))

@@ -17,6 +17,7 @@ from emm import MissingError
 from emm_engine.catalog import closures
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
+from emm_engine.catalog.forgotten import require_none_unfinished
 from emm_engine.catalog.relocations import Relocations
 from emm_engine.catalog.said import said_below, said_of, say_where_silent
 from emm_engine.catalog.store import Run
@@ -58,6 +59,7 @@ class Travelling:
         """
         if level_of(place) != level_of(into):
             raise ScopeError("the scopes are not of one level", expected=f"a {level_of(place)}", found=str(into))
+        require_none_unfinished(self._source.catalog, place.tenant)
         runs = [(run, renamed(run.scope, place, into)) for run in self._known(place)]
         domains = sorted({Scope(scope.tenant, scope.domain) for _, scope in runs})
         with self._alone(domains):

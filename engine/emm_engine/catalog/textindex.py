@@ -1,0 +1,91 @@
+"""Search by words: what both databases offer, and SQLite's way.
+
+Purpose: a small interface behind which FTS5 and PostgreSQL stand alike. Invariants: each tenant has an index of its
+own, so no statistic of one tenant's words moves another's ranking; a score is Okapi BM25 (k1 = 1.2, b = 0.75) over the
+tenant's passages, superseded ones included, with the weights of `COLUMN_WEIGHTS`; the index keeps no copy of the text
+and can be filled again from the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from emm_engine.catalog.database import Database
+from emm_engine.catalog.schema import create_fulltext, fulltext_table
+
+COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
+
+Entry = tuple[int, str, str, str]  # passage id, source, title, body
+
+
+class FullText(Protocol):
+    """The indexes of an archive's tenants. Writing happens inside a transaction of the catalog."""
+
+    def create(self, tenant_id: int) -> None:
+        """Make the tenant's index where there is none."""
+        ...
+
+    def drop(self, tenant_id: int) -> None:
+        """Remove the tenant's index where there is one."""
+        ...
+
+    def add(self, tenant_id: int, entries: Sequence[Entry]) -> None:
+        """Index passages that are not in the index."""
+        ...
+
+    def remove(self, tenant_id: int, entries: Sequence[Entry]) -> None:
+        """Take passages out, given as they were added."""
+        ...
+
+    def scores(self, tenant_id: int, expression: str, where: str, parameters: Sequence[object]) -> dict[int, float]:
+        """{passage id: BM25} of what matches; higher is better.
+
+        `expression` is quoted words joined by OR or by AND (`search.match_expression`); `where` is a condition over
+        `passages JOIN documents` that says what may be seen.
+        """
+        ...
+
+    def count(self, tenant_id: int) -> int:
+        """How many passages are indexed; -1 where there is no index."""
+        ...
+
+
+class Fts5FullText:
+    """`FullText` in SQLite: a contentless FTS5 table for each tenant, rowid = passage id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, tenant_id: int) -> None:
+        self._database.execute(create_fulltext(tenant_id))
+
+    def drop(self, tenant_id: int) -> None:
+        self._database.execute(f"DROP TABLE IF EXISTS {fulltext_table(tenant_id)}")
+
+    def add(self, tenant_id: int, entries: Sequence[Entry]) -> None:
+        table = fulltext_table(tenant_id)
+        self._database.executemany(f"INSERT INTO {table}(rowid, source, title, body) VALUES (?, ?, ?, ?)", entries)
+
+    def remove(self, tenant_id: int, entries: Sequence[Entry]) -> None:
+        table = fulltext_table(tenant_id)  # a table without content is told what to take out
+        self._database.executemany(
+            f"INSERT INTO {table}({table}, rowid, source, title, body) VALUES ('delete', ?, ?, ?, ?)", entries
+        )
+
+    def scores(self, tenant_id: int, expression: str, where: str, parameters: Sequence[object]) -> dict[int, float]:
+        """CROSS JOIN fixes the order: from the matches to their rows (the other way round takes seconds)."""
+        table = fulltext_table(tenant_id)
+        rows = self._database.query(
+            f"SELECT passage_id, -bm25({table}, ?, ?, ?) FROM {table} "
+            f"CROSS JOIN passages ON passage_id = {table}.rowid CROSS JOIN documents USING(document_id) "
+            f"WHERE {table} MATCH ? AND {where}",
+            (*COLUMN_WEIGHTS, expression, *parameters),
+        )
+        return dict(rows)
+
+    def count(self, tenant_id: int) -> int:
+        table = fulltext_table(tenant_id)
+        if not self._database.query("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
+            return -1
+        return int(self._database.query(f"SELECT count(*) FROM {table}_docsize")[0][0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from emm_engine.catalog.checks import TEXT, Finding, check_texts
 from emm_engine.catalog.closures import Closures
 from emm_engine.catalog.domains import Domains
 from emm_engine.catalog.embedders import EmbedderLedger, changes_under_way
+from emm_engine.catalog.exported import exported_scope, say_exported
 from emm_engine.catalog.forgotten import Forgettings
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.schema import LEFTOVER_PREFIX
@@ -37,12 +39,13 @@ from emm_engine.errors import CatalogError, EmbedderUnavailable, ScopeError
 from emm_engine.files import make_folder
 from emm_engine.hierarchy import Place, Scope
 from emm_engine.ingest.pipeline import Ingest
+from emm_engine.matrices.carrying import Carrying
 from emm_engine.matrices.consult import Consulting
 from emm_engine.matrices.growth import Growth
 from emm_engine.matrices.rollup import GroupMerge, RollingUp, RollupReport
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.domain import DomainModels
-from emm_engine.models.keys import KeyMaker
+from emm_engine.models.keys import KeyMaker, key_namespace, keys_beside
 from emm_engine.reembedding.worker import Reembed
 from emm_engine.renewal.certificate import Certificate
 from emm_engine.renewal.checking import check
@@ -54,7 +57,10 @@ from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
 from emm_engine.retrieval.question import Filters, Question
 from emm_engine.settings import Settings
-from emm_engine.upkeep import closing
+from emm_engine.upkeep import closing, publishing
+from emm_engine.upkeep.copying import Side
+from emm_engine.upkeep.moving import MoveReport, Moving
+from emm_engine.upkeep.travelling import Travelling, TravelReport
 from emm_engine.upkeep.tree import Tree, hint_of
 from emm_engine.vectors.store import RecallReport, VectorStore
 
@@ -74,10 +80,12 @@ class Archive:
         self.settings = Settings(catalog)
         self.domains = Domains(catalog)
         self._closures = Closures(catalog)
-        self._shelf = MatrixShelf(path, catalog)
+        self._carrying = Carrying(path, catalog, self._rename_vectors)
+        self._shelf = MatrixShelf(path, catalog, self._carrying)
         self._models = DomainModels(path, catalog, clock)
         self._growth = Growth(catalog, self._keys_of)
         self._rolling_up = RollingUp(catalog, self._shelf, self._growth)
+        self._moving = Moving(catalog, self._shelf, self._carrying, self._rolling_up)
         self._consulting = Consulting(catalog, self._shelf)
         asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
         self._retrieval = Retrieval(catalog, self._consulting, asking, lambda: Catalog(catalog.path))
@@ -132,6 +140,7 @@ class Archive:
         when the run is closed. Refreshes the roll-ups above the run where that takes about a second at most.
         """
         self._closures.require_open(scope.require_run())
+        self._carrying.settle(scope)
         choice = EmbedderChoice.parse(embedder) if embedder is not None else None
         if choice is not None:
             self._models.require(scope, choice)
@@ -259,6 +268,46 @@ class Archive:
         """Take documents again; False when the scope was open. `ScopeError` while a scope above it is closed."""
         return closing.reopen(self._catalog, place)
 
+    def move(self, source: Scope, target: Scope) -> MoveReport:
+        """Give a run or project another name in its domain; a killed move is ended by whoever writes there next.
+
+        `FencedError`, and nothing changed, while one of its runs is written to; `ExistsError` where the target is
+        taken; `ScopeError` into another domain or tenant, or where a scope above is closed.
+        """
+        return self._moving.move(source, target)
+
+    def export(self, place: Place, path: str | os.PathLike[str], progress: OnProgress | None = None) -> TravelReport:
+        """A scope as an archive of its own, which appears whole under its name or not at all.
+
+        `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
+        """
+        started, out = time.perf_counter(), Path(path)
+        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock) as other:
+            copied, rollups = Travelling(self._side(), other._side(exported=True), other._rolling_up, progress).bring(
+                place, place
+            )
+            say_exported(other._catalog, place)
+            other.close()
+            publishing.publish(scratch, out)
+        seconds = time.perf_counter() - started
+        return TravelReport(str(place), str(place), str(path), copied, rollups, seconds)
+
+    def import_from(
+        self, path: str | os.PathLike[str], into: Place | None = None, progress: OnProgress | None = None
+    ) -> TravelReport:
+        """The scope of an exported archive, under its own name or another of the same level; idempotent.
+
+        `ExistsError` where a name is taken by another run, `EmbedderError` where the domain has another embedder,
+        `CatalogError` where the archive at `path` is not what an export is.
+        """
+        started = time.perf_counter()
+        with Archive.open(path, self._clock) as other:
+            place = exported_scope(other._catalog, str(path))
+            travelling = Travelling(other._side(exported=True), self._side(), self._rolling_up, progress)
+            copied, rollups = travelling.bring(place, into or place)
+        seconds = time.perf_counter() - started
+        return TravelReport(str(place), str(into or place), str(path), copied, rollups, seconds)
+
     def scopes(self) -> list[Scope]:
         """Every run, in order of name."""
         return [run.scope for run in self._catalog.all_runs()]
@@ -364,6 +413,10 @@ class Archive:
         saturation = float(memory.saturation)
         return replace(report, rank=memory.rank, saturation=saturation, notices=(*report.notices, *grown))
 
+    def _side(self, *, exported: bool = False) -> Side:
+        store = self._models.files_of if exported else self._models.store_of
+        return Side(self.path, self._catalog, self._shelf, self._carrying, store)
+
     def _rolled_up(self, run: Run, report: IngestReport) -> IngestReport:
         return replace(report, notices=(*report.notices, *self._merge_up(run.scope)))
 
@@ -424,6 +477,12 @@ class Archive:
             refused=len(waiting.refused()),
             waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",
         )
+
+    def _rename_vectors(self, run: Run, namespace: str) -> None:
+        store = self._models.store_of(run)
+        if store is not None:
+            store.rename(keys_beside(namespace), key_namespace(run))
+            store.rename(namespace, str(run.scope))
 
     def _lags(self, run: Run) -> bool:
         """Whether a run has text that is not in the matrix, or a vector missing."""

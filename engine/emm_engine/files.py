@@ -14,10 +14,14 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from emm import InputError
+
+COPY_BYTES: Final = 1 << 20  # read at a time
 READ_BYTES_MAX: Final = 1 << 30  # of one call: the system gives no more than 2 GiB
 _NOT_SYNCED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS, errno.ENOTSUP)  # not ours, or no such thing
 
@@ -163,6 +167,53 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def rename_durably(path: Path, into: Path) -> None:
+    """Give a file or folder another name on the same file system; nothing is done where it has it already.
+
+    The new name's folder is made; an empty folder there makes way, anything else under the new name raises `OSError`.
+    """
+    make_folder(into.parent)
+    if os.path.lexists(path):
+        os.rename(path, into)
+    sync_folder(into.parent)
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+
+
+def copy_folder(path: Path, into: Path, told: Callable[[int], None] | None = None) -> int:
+    """Copy a folder of regular files to a new name, durably; returns the bytes, and tells them as they come.
+
+    Links are not followed: they and everything else that is not a regular file are an `InputError`.
+    """
+    os.mkdir(into)
+    n_bytes = 0
+    for name in sorted(os.listdir(path)):
+        try:
+            source = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise InputError("not a regular file", file=str(path / name)) from error
+        try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise InputError("not a regular file", file=str(path / name))
+            copy = os.open(into / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                while part := os.read(source, COPY_BYTES):
+                    _write_all(copy, part)
+                    n_bytes += len(part)
+                    if told is not None:
+                        told(len(part))
+                os.fsync(copy)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(source)
+    sync_folder(into)
+    sync_folder(into.parent)
+    return n_bytes
+
+
 @contextlib.contextmanager
 def held_alone(folder: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a folder against every other process that asks for it so; False where it is taken and we do not wait."""
@@ -176,6 +227,16 @@ def held_alone(folder: Path, *, wait: bool) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(*folders: Path) -> Iterator[None]:
+    """Hold several folders so; `BlockingIOError` where another process has one."""
+    with contextlib.ExitStack() as held:
+        for folder in dict.fromkeys(folders):
+            if not held.enter_context(held_alone(folder, wait=False)):
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process is at work there", str(folder))
+        yield
 
 
 def temporary_name() -> str:
@@ -193,11 +254,15 @@ def _write(path: Path, flags: int, parts: Iterable[bytes]) -> Identity:
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         for part in parts:
-            view = memoryview(part)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _write_all(descriptor, part)
         os.fsync(descriptor)
         status = os.fstat(descriptor)
         return Identity(status.st_ino, status.st_size)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

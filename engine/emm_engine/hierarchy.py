@@ -154,6 +154,19 @@ def parse_place(text: str) -> Place:
     return Tenant(text[:-1]) if text.endswith(":") else Scope.parse(text)
 
 
+def level_of(place: Place) -> str:
+    """tenant, domain, project or run."""
+    if isinstance(place, Tenant):
+        return "tenant"
+    return "run" if place.is_run else "domain" if place.project is None else "project"
+
+
+def renamed(scope: Scope, source: Place, target: Place) -> Scope:
+    """What a scope at or below `source` is called below `target`, a place of the same level."""
+    assert source.contains(scope)
+    return Scope.parse(str(target) + str(scope)[len(str(source)) :])
+
+
 def chain_of(place: Place) -> tuple[Place, ...]:
     """The place and what is above it, nearest first: run, project, domain, tenant."""
     if isinstance(place, Tenant):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -36,6 +37,24 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+class Steps:
+    """Tells progress, phase after phase, as work is done."""
+
+    def __init__(self, progress: OnProgress | None) -> None:
+        self._progress = progress
+        self.begin("", None)
+
+    def begin(self, phase: str, total: int | None) -> None:
+        self._phase, self._total = phase, total
+        self._done, self._started = 0, time.perf_counter()
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            seconds = time.perf_counter() - self._started
+            self._progress(Progress(self._phase, self._done, self._total, seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -384,7 +384,9 @@ def test_forgetting_a_tenant_killed_anywhere_goes_on(after: bool, tmp_path: Path
         archive.ingest(make_documents(20), RUN)
         before = told(archive, RUN, False)
     needles = [*needles_of(path, FOREIGN, passages_of(path, SECRET.source)), b"guest"]
-    install = killer(Forgettings, "tenant_done", after, 1) if after else killer(forgetting, "remove_durably", True, 1)
+    install = (
+        killer(Forgettings, "tenant_done", after, 1) if after else killer(forgetting, "remove_tree_durably", True, 1)
+    )
     forget_in_child(path, install, lambda archive: archive.forget_tenant("guest", purge=True))
     with Archive.open(path) as archive:
         if not after:

@@ -7,10 +7,7 @@ fresh; runs of different rank do not merge, or lose pairs when they are raised; 
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from emm_engine.matrices.consult import chosen
 from emm_engine.matrices.labels import code, value
 from emm_engine.matrices.rollup import RollingUp
 from emm_engine.matrices.shelf import recall
+from tests.engine.killing import Moment, killed_at
 
 Make = Callable[..., list[Document]]
 DOMAIN, PROJECT = Scope("lab", "code"), Scope("lab", "code", "debian")
@@ -161,12 +159,12 @@ def test_a_second_refresh_changes_nothing(archive: Archive) -> None:
 
 
 MOMENTS = {
-    "before the merge": ("emm.merge", False, 1),
-    "merged, in its hidden place": ("emm.merge", True, 1),
-    "the old one away": ("os.rename", True, 1),
-    "the new one there, not recorded": ("os.rename", True, 2),
-    "before it is recorded": ("emm_engine.catalog.rollups.Rollups.record", False, 1),
-    "recorded": ("emm_engine.catalog.rollups.Rollups.record", True, 1),
+    "before the merge": Moment("emm.merge", False, 1),
+    "merged, in its hidden place": Moment("emm.merge", True, 1),
+    "the old one away": Moment("os.rename", True, 1),
+    "the new one there, not recorded": Moment("os.rename", True, 2),
+    "before it is recorded": Moment("emm_engine.catalog.rollups.Rollups.record", False, 1),
+    "recorded": Moment("emm_engine.catalog.rollups.Rollups.record", True, 1),
 }
 
 
@@ -181,16 +179,7 @@ def test_killed_while_refreshing_nothing_wrong_is_asked(
     with Archive.open(archive.path.with_name("direct")) as direct:
         direct.rollup()
         expected = [matrix_of(direct, scope).tobytes() for scope in (PROJECT, DOMAIN)]
-    name, after, nth = MOMENTS[moment]
-    child = os.fork()
-    if child == 0:
-        try:
-            _die_at(name, after, nth)
-            Archive.open(archive.path).rollup()
-        finally:
-            print("the child lived", file=sys.stderr)
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert killed_at(MOMENTS[moment], lambda: Archive.open(archive.path).rollup())
     with Archive.open(archive.path) as again:
         for scope in (RUNS[0], PROJECT, DOMAIN):
             pairs = max(memory.write_count for memory in again._consulting.memories(scope))
@@ -199,25 +188,6 @@ def test_killed_while_refreshing_nothing_wrong_is_asked(
         assert [matrix_of(again, scope).tobytes() for scope in (PROJECT, DOMAIN)] == expected
         assert asked(again, DOMAIN) == ["lab:code"]
         assert not list(again.path.rglob(".rollup-*"))
-
-
-def _die_at(name: str, after: bool, nth: int) -> None:
-    owner, _, attribute = name.rpartition(".")
-    module, _, cls = owner.rpartition(".")
-    target = sys.modules[owner] if owner in sys.modules else getattr(sys.modules[module], cls)
-    original, calls = getattr(target, attribute), 0
-
-    def dying(*arguments: object, **named: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == nth and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*arguments, **named)
-        if calls == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(target, attribute, dying)
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone", "another", "torn"])

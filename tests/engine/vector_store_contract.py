@@ -1,7 +1,7 @@
 """What every vector store must do, as a suite to inherit: `class TestMine(VectorStoreContract)` with `opened`.
 
 Red when a store orders ties by anything but the id, scores by anything but its stored float32 numbers, lets a filter
-cut after the best were taken, brings back what was removed, or lets one namespace see another.
+cut after the best were taken, brings back what was removed, lets one namespace see another, or loses one by a rename.
 """
 
 from __future__ import annotations
@@ -152,6 +152,21 @@ class VectorStoreContract:
             assert store.count(namespace) == (5 if number == 1 else 10)
             assert {identity // 10 for identity, _ in found(store, rows[0], 50, namespace=namespace)} == {number}
         assert store.count("t:d/p/none") == 0 and found(store, rows[0], 5, namespace="u:d/p/none") == []
+
+    def test_a_renamed_namespace_is_whole_under_its_new_name_alone(self, open_store: Open) -> None:
+        ids, rows, other = np.arange(40), unit(40), "t:d/q/s"
+        put(open_store(), ids, rows)
+        put(open_store(), ids[:9] + 500, unit(9, seed=5), other)  # left by a namesake of before
+        store = open_store()
+        assert store.count(NAME) == 40 and store.count(other) == 9
+        for _ in range(2):  # the second time there is nothing to do
+            store.rename(NAME, other)
+            for each in (store, open_store()):
+                assert each.count(NAME) == 0
+                assert_same(each, dict(zip(ids.tolist(), zip(rows, hashes(ids), strict=True), strict=True)), 1, other)
+                assert not len(each.missing(other, dict(zip(ids.tolist(), hashes(ids).tolist(), strict=True))))
+        put(store, ids[:3], rows[3:6])  # the name is free
+        assert open_store().count(NAME) == 3 and open_store().count(other) == 40
 
     def test_a_dropped_namespace_is_gone_and_can_begin_anew(self, open_store: Open) -> None:
         store, rows = open_store(), unit(30)

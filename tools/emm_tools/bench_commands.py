@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emm_tools.bench_ancestors import ancestors
 from emm_tools.bench_capacity import capacity
 from emm_tools.bench_dream import dream
 from emm_tools.bench_engine import engine
@@ -42,7 +43,21 @@ def bench() -> None:
     """Measure what a memory holds, what it costs, and what it is worth on real text."""
 
 
-for _each in (capacity, dream, engine, growth, ingest, kernel, latency, pairs, replay, scale, upgrade, vectors):
+for _each in (
+    ancestors,
+    capacity,
+    dream,
+    engine,
+    growth,
+    ingest,
+    kernel,
+    latency,
+    pairs,
+    replay,
+    scale,
+    upgrade,
+    vectors,
+):
     bench.add_command(_each)
 
 

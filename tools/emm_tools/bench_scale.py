@@ -27,7 +27,6 @@ import emm
 from emm.testing.machine import this_machine
 from emm.verify import Level, Request, Scrub
 from emm_engine import documents_below, machine_documents
-from emm_engine.embeddings.lsa import LsaProvider
 from emm_engine.scale.embedding import fanned
 from emm_engine.scale.learning import Like, learn_through
 from emm_engine.scale.reading import Reading
@@ -103,6 +102,8 @@ def _measured(name: str, job: Job, crews: dict[str, Workers | None], rounds: int
 def _jobs(folder: Path, scratch: Path) -> dict[str, Job]:
     documents = machine_documents()[1] if folder == MACHINE_DOCUMENTATION else documents_below(folder)
     texts = [document.text for document in itertools.islice(documents, N_TEXTS)]
+    from emm_engine.embeddings.lsa import LsaProvider  # scikit-learn takes a second that `--help` need not wait
+
     model = LsaProvider().fit(texts[:N_FITTED], 256)
     tree = scratch / "tree"
     chance = np.random.default_rng(0)

@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": ("inspect_command", "inspect_command"),
     "ingest": ("ingest_command", "ingest"),
     "ask": ("engine_commands", "ask"),
+    **{name: ("travel_commands", name.replace("import", "import_")) for name in ("move", "export", "import")},
     "check": ("rebuild_commands", "check"),
     "rebuild": ("rebuild_commands", "rebuild"),
     "dream": ("dream_commands", "dream"),

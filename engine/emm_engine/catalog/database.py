@@ -147,3 +147,8 @@ class Database(ABC):
         inspector = sqlalchemy.inspect(self._connection)
         names = [name for name, _ in inspector.get_sorted_table_and_fkc_names() if name is not None]
         return {name: tuple(column["name"] for column in inspector.get_columns(name)) for name in names}
+
+    def declared(self, table: str) -> dict[str, str]:
+        """{column: its type} of a table."""
+        inspector = sqlalchemy.inspect(self._connection)
+        return {column["name"]: str(column["type"]) for column in inspector.get_columns(table)}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emm import FencedError
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.provider import Float32Array
@@ -100,6 +101,16 @@ class Forgettings:
             (DONE,),
         )
         return [Forgetting(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+
+
+def require_none_unfinished(catalog: Catalog, tenant: str) -> None:
+    """`FencedError` while something of a tenant is being forgotten, or its forgetting was interrupted."""
+    tenant_id = catalog.tenant_id(tenant)
+    if any(each.tenant_id == tenant_id for each in Forgettings(catalog).unfinished()):
+        raise FencedError(
+            f"a forgetting of the tenant {tenant} is at work or was interrupted",
+            expected="none (emm forget --resume ends it)",
+        )
 
 
 class ForgottenPairs:

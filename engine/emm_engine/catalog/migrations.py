@@ -89,4 +89,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE fits(tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, domain TEXT NOT NULL, "
         "through INTEGER NOT NULL, PRIMARY KEY(tenant_id, domain)) WITHOUT ROWID",  # newest passage fitted on
     ),
+    (  # 9: runs that got another name, or came from another archive, and whose files may still lie elsewhere
+        "CREATE TABLE relocations(scope_id INTEGER PRIMARY KEY REFERENCES scopes ON DELETE CASCADE, "
+        "tenant_id INTEGER NOT NULL REFERENCES tenants ON DELETE CASCADE, "
+        "memory_from TEXT NOT NULL, vectors_from TEXT NOT NULL, named INTEGER NOT NULL)",
+    ),
 )

@@ -207,6 +207,16 @@ class PairLedger:
             self._catalog.query("SELECT 1 FROM batches WHERE scope_id = ? AND lsn IS NULL", (self._run.scope_id,))
         )
 
+    def possible_write_counts(self) -> set[int]:
+        """What the memory may count: what is settled, and that with an intended batch."""
+        settled = self.expected_write_count()
+        intended = self._catalog.query(
+            "SELECT CASE kind WHEN 'write' THEN n_pairs ELSE -n_pairs END FROM batches "
+            "WHERE scope_id = ? AND lsn IS NULL",
+            (self._run.scope_id,),
+        )
+        return {settled, *(settled + row[0] for row in intended)}
+
     def expected_write_count(self) -> int:
         """Pairs written minus pairs unlearned, over the settled batches."""
         rows = self._catalog.query(

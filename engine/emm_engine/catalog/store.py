@@ -171,16 +171,20 @@ class Catalog:
         if found:
             return found[0]
         with self.transaction():
-            self.executemany("INSERT INTO tenants(name) VALUES (?) ON CONFLICT DO NOTHING", [(scope.tenant,)])
-            tenant_id = self.tenant_id(scope.tenant)
-            assert tenant_id is not None
-            if self.query("SELECT 1 FROM forgettings WHERE tenant_id = ? AND state = 'tenant'", (tenant_id,)):
-                raise CatalogError("a tenant of that name is being forgotten: finish that first", found=scope.tenant)
-            self.fulltext.create(tenant_id)
-            self.executemany(
-                "INSERT INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                [(tenant_id, scope.domain, scope.project, scope.run)],
-            )
+            return self.make_run(scope)
+
+    def make_run(self, scope: Scope) -> Run:
+        """What `ensure_run` does, inside a transaction."""
+        self.executemany("INSERT INTO tenants(name) VALUES (?) ON CONFLICT DO NOTHING", [(scope.tenant,)])
+        tenant_id = self.tenant_id(scope.tenant)
+        assert tenant_id is not None
+        if self.query("SELECT 1 FROM forgettings WHERE tenant_id = ? AND state = 'tenant'", (tenant_id,)):
+            raise CatalogError("a tenant of that name is being forgotten: finish that first", found=scope.tenant)
+        self.fulltext.create(tenant_id)
+        self.executemany(
+            "INSERT INTO scopes(tenant_id, domain, project, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(tenant_id, scope.domain, scope.project, scope.run)],
+        )
         return self.runs(scope)[0]
 
     def bind_memory(self, run: Run, uuid: str) -> None:

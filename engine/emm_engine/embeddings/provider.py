@@ -88,6 +88,12 @@ class EmbedderFolder:
         replace_durably(self._path(fingerprint), data)
         return fingerprint
 
+    def copy(self, fingerprint: str, into: EmbedderFolder) -> None:
+        """Store a model in another archive's folder too, whole or not at all."""
+        data = self._bytes(fingerprint)
+        make_folder(into._folder)
+        replace_durably(into._path(fingerprint), data)
+
     def discard(self, fingerprint: str) -> None:
         """Remove a model that nothing is embedded with any more."""
         self._path(fingerprint).unlink(missing_ok=True)
@@ -101,6 +107,9 @@ class EmbedderFolder:
 
     def load(self, provider: Provider, fingerprint: str) -> Embedder:
         """The model with this fingerprint; `EmbedderError` when it is missing or its bytes differ."""
+        return provider.from_bytes(self._bytes(fingerprint))
+
+    def _bytes(self, fingerprint: str) -> bytes:
         path = self._path(fingerprint)
         try:
             data = path.read_bytes()
@@ -109,7 +118,7 @@ class EmbedderFolder:
         found = hashlib.sha256(data).hexdigest()
         if found != fingerprint:
             raise EmbedderError("the embedding model changed", file=path.name, expected=fingerprint, found=found)
-        return provider.from_bytes(data)
+        return data
 
 
 def unit_rows(rows: npt.NDArray[np.floating[Any]]) -> Float32Array:

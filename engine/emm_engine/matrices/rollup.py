@@ -12,11 +12,10 @@ all of them at a larger one where the merge would be too full.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,7 +25,7 @@ from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.rollups import Holding, Rollups, Standing
 from emm_engine.catalog.store import Catalog
 from emm_engine.errors import CatalogError
-from emm_engine.files import sync_folder
+from emm_engine.files import alone, sync_folder
 from emm_engine.hierarchy import Scope
 from emm_engine.matrices.growth import Growth, is_full, rank_max
 from emm_engine.matrices.shelf import MatrixShelf
@@ -120,9 +119,13 @@ class RollingUp:
                 rank = 2 * full.rank
 
     def refresh_above(self, run: Scope) -> list[RollupReport]:
-        """Bring the roll-ups above a run up to date where that takes about a second at most; never raises a rank."""
+        """Bring the roll-ups above a run up to date, as `refresh_cheaply` does."""
+        return self.refresh_cheaply(run.ancestors())
+
+    def refresh_cheaply(self, scopes: Iterable[Scope]) -> list[RollupReport]:
+        """Bring roll-ups up to date where that takes about a second at most, in this order; never raises a rank."""
         reports = []
-        for scope in run.ancestors():
+        for scope in scopes:
             try:
                 reports.append(self._refreshed(scope, cheaply=True))
             except (_Full, emm.EmmError, OSError) as error:  # the writing that went before it is done and well
@@ -132,23 +135,23 @@ class RollingUp:
     def drop_above(self, run: Scope) -> None:
         """Take away the roll-ups above a run, files and all. `FencedError` while another process refreshes one."""
         for scope in run.ancestors():
-            folder = self._shelf.rollup_path(scope).parent
+            folder = self._shelf.place(scope).parent
             if folder.is_dir():
                 try:
-                    with _alone(folder):
+                    with alone(folder):
                         _sweep(folder)
                         self._drop(self._standing(scope), scope)
-                except _Behind as reason:
-                    raise emm.FencedError(str(reason), file=str(scope)) from None
+                except BlockingIOError:
+                    raise emm.FencedError("another process is at work there", file=str(scope)) from None
 
     # --- one scope -------------------------------------------------------------------------------
 
     def _refreshed(self, scope: Scope, why: str = "", *, cheaply: bool = False) -> RollupReport:
-        folder = self._shelf.rollup_path(scope).parent
+        folder = self._shelf.place(scope).parent
         if not folder.is_dir():
             return self._report(scope, "empty")
         try:
-            with _alone(folder):
+            with alone(folder):
                 _sweep(folder)
                 standing = self._standing(scope)
                 try:
@@ -158,6 +161,8 @@ class RollingUp:
                         raise
                     raise _Behind("it was written to meanwhile") from error
                 return self._report(scope, outcome)
+        except BlockingIOError:
+            return self._report(scope, "behind", why or "another process is at work there")
         except (_Behind, _Full) as reason:
             if isinstance(reason, _Full) and not why:
                 raise
@@ -201,7 +206,7 @@ class RollingUp:
             place = standing.one_for(part)
             if place is None:
                 raise _Behind(f"{part} is behind")
-            path, uuid, lsn = self._shelf.rollup_path(place), standing.memory_uuids.get(str(place)), 0
+            path, uuid, lsn = self._shelf.place(place), standing.memory_uuids.get(str(place)), 0
             if place.is_run:
                 (holding,) = standing.below(place)
                 self._shelf.settle(holding.run)
@@ -211,7 +216,7 @@ class RollingUp:
 
     def _publish(self, scope: Scope, sources: Sequence[_Source], holdings: Sequence[Holding]) -> None:
         """Merge, move into place, and say what it holds, in this order."""
-        path = self._shelf.rollup_path(scope)
+        path = self._shelf.place(scope)
         scratch = path.with_name(SCRATCH + secrets.token_hex(8))
         os.mkdir(scratch)
         try:
@@ -246,8 +251,8 @@ class RollingUp:
         if str(scope) in standing.memory_uuids:
             self._rollups.erase(scope)
         self._shelf.release_rollup(scope)
-        if self._shelf.rollup_path(scope).exists():
-            shutil.rmtree(self._shelf.rollup_path(scope))
+        if self._shelf.place(scope).exists():
+            shutil.rmtree(self._shelf.place(scope))
 
     # --- ranks -----------------------------------------------------------------------------------
 
@@ -256,8 +261,7 @@ class RollingUp:
         holdings = [each for each in self._standing(scope).below(scope) if each.n_pairs]
         ranks: dict[Scope, int] = {}
         for holding in holdings:
-            self._shelf.settle(holding.run)
-            with emm.open(str(self._shelf.path(holding.run)), mode="r") as memory:
+            with self._shelf.open_reader(holding.run) as memory:
                 ranks[holding.run.scope] = memory.rank
         target = max(rank, *ranks.values()) if ranks else rank
         for holding in holdings:
@@ -302,20 +306,6 @@ def _metadata(scope: Scope, holdings: Sequence[Holding]) -> dict[str, Any]:
     sources = [[each.run.memory_uuid, each.lsn] for each in holdings[:NAMED_MAX]]
     level = "domain" if scope.project is None else "project"
     return {"rollup": {"level": level, "runs": len(holdings), "sources": sources}}
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The folder's lock, which dies with its process; `_Behind` where another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _Behind("another process is refreshing it") from None
-    else:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:

@@ -23,30 +23,41 @@ from emm_engine.errors import CatalogError
 from emm_engine.files import remove_tree_durably
 from emm_engine.hierarchy import RIDGE, Scope
 from emm_engine.matrices import exchange
+from emm_engine.matrices.carrying import Carrying
+
+MOVES_MET_MAX = 2
 
 
 class MatrixShelf:
     """Opens the memories of an archive's runs."""
 
-    def __init__(self, root: Path, catalog: Catalog) -> None:
+    def __init__(self, root: Path, catalog: Catalog, carrying: Carrying) -> None:
         self._root = root
         self._catalog = catalog
+        self._carrying = carrying
         self._domains = Domains(catalog)
         self._readers: dict[int, emm.Memory] = {}
         self._rollups: dict[Scope, emm.Memory] = {}
         self.notices: dict[str, None] = {}  # of the memories opened for reading, each once
 
     def path(self, run: Run) -> Path:
-        return self._root / run.scope.memory_path
+        return self._carrying.path(run)
 
     def open_writer(self, run: Run) -> emm.Memory:
-        """The run's memory for writing, made when new; `FencedError` when another writer holds it."""
+        """The run's memory for writing, made when new; `FencedError` when another writer holds it, or it is moved."""
         self.release(run)
+        self._carrying.settle(run.scope)
+        self._carrying.require_settled(run)
         run = self._catalog.runs(run.scope)[0]
         self.finish_discarding(run)
         self.settle(run)
-        memory = self._open_or_create(run)
         try:
+            memory = self._open_or_create(run)
+        except emm.EmmError:
+            self._carrying.require_settled(run)
+            raise
+        try:
+            self._carrying.require_settled(run)
             current = self._catalog.runs(run.scope)[0]  # now under the lock: nobody else binds it
             if current.memory_uuid not in (run.memory_uuid, memory.uuid):  # exchanged since we looked
                 memory.close()
@@ -134,22 +145,20 @@ class MatrixShelf:
         self.release(run)
         if run.memory_uuid is None:
             return None
-        memory = self._open_reader(run)
+        memory = self.open_reader(run)
         self._readers[run.scope_id] = memory
         self.notices |= dict.fromkeys(f"{run.scope}: {notice}" for notice in memory.notices)
         return memory
 
-    def _open_reader(self, run: Run) -> emm.Memory:
-        """The memory that the catalog names: in its place, or still beside it where an exchange was cut short."""
-        path = self.path(run)
-        places = (exchange.staged(path), path) if exchange.staged(path).is_dir() else ()
-        for place in places:
-            with contextlib.suppress(emm.MissingError):
-                memory = emm.open(str(place), mode="r")
-                if memory.uuid == run.memory_uuid:
-                    return memory
-                memory.close()
-        memory = emm.open(str(path), mode="r")
+    def open_reader(self, run: Run) -> emm.Memory:
+        """The memory that the catalog names, for reading, wherever it lies; the caller closes it."""
+        for _ in range(MOVES_MET_MAX):
+            with contextlib.suppress(emm.MissingError):  # it was moved between our look and our opening
+                return self._open_named(run)
+        return self._open_named(run)
+
+    def _open_named(self, run: Run) -> emm.Memory:
+        memory = emm.open(str(self.named_path(run)), mode="r")
         try:
             _check_identity(memory, run)
         except BaseException:
@@ -157,7 +166,14 @@ class MatrixShelf:
             raise
         return memory
 
-    def rollup_path(self, scope: Scope) -> Path:
+    def named_path(self, run: Run) -> Path:
+        """Where the memory lies that the catalog names: at `path`, or beside it where an exchange was cut short."""
+        path = self.path(run)
+        beside = exchange.staged(path)
+        return beside if beside.is_dir() and exchange.identity_of(beside) == run.memory_uuid else path
+
+    def place(self, scope: Scope) -> Path:
+        """Where the memory of a scope belongs."""
         return self._root / scope.memory_path
 
     def rollup_reader(self, scope: Scope, uuid: str) -> emm.Memory | None:
@@ -167,7 +183,7 @@ class MatrixShelf:
             return held
         self.release_rollup(scope)
         try:
-            memory = emm.open(str(self.rollup_path(scope)), mode="r")
+            memory = emm.open(str(self.place(scope)), mode="r")
         except emm.EmmError as error:
             self.notices[f"the roll-up of {scope} is not used: {error}"] = None
             return None

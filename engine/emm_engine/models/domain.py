@@ -40,6 +40,7 @@ class DomainModels:
         self._vectors = root / "vectors"
         self._embedders: dict[tuple[str, str, Patience], Embedder] = {}
         self._stores: dict[tuple[str, str], VectorStore] = {}
+        self._files: dict[str, VectorStore] = {}
 
     def of(self, run: Run, patience: Patience) -> tuple[Embedder, VectorStore]:
         """The embedder of a run's domain (fitted on what is stored, the first time) and its vectors."""
@@ -96,7 +97,7 @@ class DomainModels:
 
     def close(self) -> None:
         """Let go of every store of vectors."""
-        for store in self._stores.values():
+        for store in (*self._stores.values(), *self._files.values()):
             store.close()
 
     def vectors_root(self, fitted: Fitted) -> Path:
@@ -106,6 +107,16 @@ class DomainModels:
         """The vectors of a run's domain; None before it has an embedder."""
         fitted = self._ledger(run).fitted()
         return self.store(fitted) if fitted is not None else None
+
+    def files_of(self, run: Run) -> VectorStore | None:
+        """A run's vectors as an exported archive holds them: in its own files, whatever server is named."""
+        fitted = self._ledger(run).fitted()
+        if fitted is None:
+            return None
+        if fitted.fingerprint not in self._files:
+            store = open_vectors(self._vectors, fitted.dim, fitted.fingerprint, background=False)
+            self._files[fitted.fingerprint] = store
+        return self._files[fitted.fingerprint]
 
     def drop_vectors(self, run: Run, known: VectorStore | None) -> None:
         """Remove a run's vectors, and those of its key spans, of whatever model they are; `known`: where they were."""

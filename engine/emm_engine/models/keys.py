@@ -29,8 +29,13 @@ OnEmbedded = Callable[[int], None]  # how many texts more
 
 
 def key_namespace(run: Run) -> str:
-    """Where the vectors of key spans lie. No run is called so: a name does not begin with an underscore."""
-    return f"{run.scope}/_keys"
+    """Where the vectors of a run's key spans lie."""
+    return keys_beside(str(run.scope))
+
+
+def keys_beside(namespace: str) -> str:
+    """The namespace of key spans beside that of passages. No run is called so: no name begins with an underscore."""
+    return f"{namespace}/_keys"
 
 
 class KeyMaker:

@@ -18,8 +18,13 @@ from emm_engine.vectors.store import VectorStore
 SERVER: Final = "EMM_VECTORS"  # environment: postgresql://…
 
 
-def open_vectors(folder: Path, dim: int, fingerprint: str, server: str | None = None) -> VectorStore:
-    """The vectors of one embedder of the archive whose vectors belong below `folder`."""
+def open_vectors(
+    folder: Path, dim: int, fingerprint: str, server: str | None = None, *, background: bool = True
+) -> VectorStore:
+    """The vectors of one embedder of the archive whose vectors belong below `folder`.
+
+    `background`: whether what has become ripe is merged in a child process, which may outlive this one.
+    """
     if server:
         try:
             from emm_engine.vectors.pgvectors import PgVectors
@@ -30,7 +35,7 @@ def open_vectors(folder: Path, dim: int, fingerprint: str, server: str | None = 
         from emm_engine.vectors.segmented import SegmentedVectors
     except ImportError:  # annoy or mmap-ninja
         return ExactVectors(folder, dim, fingerprint)
-    return SegmentedVectors(folder, dim, fingerprint)
+    return SegmentedVectors(folder, dim, fingerprint, background=background)
 
 
 def schema_of(folder: Path) -> str:

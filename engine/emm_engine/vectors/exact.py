@@ -69,6 +69,11 @@ class ExactVectors:
         rows = merged(held.rows, Rows(ids, text_hashes, vectors), np.ones(len(ids), bool))
         self._open[namespace] = _Namespace(rows, held.identity, held.damaged, extended=True)
 
+    def rename(self, namespace: str, into: str) -> None:
+        self._log(namespace).rename(self._log(into))
+        for each in (namespace, into):
+            self._open.pop(each, None)
+
     def forget_cached(self) -> None:
         self._open.clear()
 

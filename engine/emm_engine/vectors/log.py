@@ -36,6 +36,7 @@ from emm_engine.files import (
     make_folder,
     read_ends,
     remove_durably,
+    rename_durably,
     replace_durably,
     sweep_temporaries,
     sync_folder,
@@ -174,6 +175,18 @@ class TruthLog:
             sweep_temporaries(self.path)
             self.clear()
         self._sound = None
+
+    def rename(self, into: TruthLog) -> None:
+        """Take the place of another log, and then what was derived from this one; done again, it changes nothing."""
+        if identity_of(self.path) != NO_FILE:
+            into.drop()
+            with self._set_is_ours():
+                rename_durably(self.path, into.path)
+        derived = self._set_path.parent
+        if identity_of(derived) != NO_FILE:
+            into.clear()
+            rename_durably(derived, into._set_path.parent)
+        self._sound = into._sound = None
 
     def clear(self) -> None:
         """Remove what was derived from the log; its set is gone already."""

@@ -96,6 +96,22 @@ class PgVectors:
         for known in (self._shards, self._held, self._guards):
             known.pop(namespace, None)
 
+    def rename(self, namespace: str, into: str) -> None:
+        with self._talk() as server:
+            if self._shard(server, namespace) is not None:
+                with server.transaction():
+                    self.drop(into)
+                    server.execute(
+                        _q(
+                            "UPDATE {} SET namespace = %s WHERE namespace = %s AND fingerprint = %s",
+                            self._named("shards"),
+                        ),
+                        (into, namespace, self._fingerprint),
+                    )
+        for known in (self._shards, self._held, self._guards):
+            for each in (namespace, into):
+                known.pop(each, None)
+
     def maintain(self, namespace: str) -> list[str]:
         """Clears dead rows away, which an index would have to step over."""
         with self._talk() as server:

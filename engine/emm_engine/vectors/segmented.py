@@ -87,6 +87,14 @@ class SegmentedVectors:
         self._load(namespace).extend(news, np.ones(len(ids), bool))
         self._held.setdefault(namespace, []).append(news)
 
+    def rename(self, namespace: str, into: str) -> None:
+        folder = self._segments(namespace)
+        with folder.lock(MERGE_LOCK) if folder.path.is_dir() else contextlib.nullcontext():
+            self._log(namespace).rename(self._log(into))
+        for known in (self._open, self._held, self._guards, self._folders):
+            for each in (namespace, into):
+                known.pop(each, None)
+
     def forget_cached(self) -> None:
         self._open.clear()
         self._held.clear()

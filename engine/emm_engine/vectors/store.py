@@ -69,6 +69,10 @@ class VectorStore(Protocol):
         """Add vectors in memory only: how a reader answers in full over a damaged or lagging store."""
         ...
 
+    def rename(self, namespace: str, into: str) -> None:
+        """Give a namespace another name, in place of whatever has that one; done again, it changes nothing."""
+        ...
+
     def forget_cached(self) -> None:
         """Read the store afresh at its next use: another process may have written."""
         ...

@@ -1,4 +1,4 @@
-"""A purge also reaches what was made above a run: roll-ups, and the vectors of key spans."""
+"""Forgetting also reaches what was made above a run, and runs that take no more documents."""
 
 from __future__ import annotations
 

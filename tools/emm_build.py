@@ -1,10 +1,10 @@
 """The in-tree build backend: setuptools, after emitting the C that cffi needs.
 
-Purpose: `emm.kernel._native` is declared in pyproject.toml (`[[tool.setuptools.ext-modules]]`); its cffi
-glue is generated from the declarations in `emm_kernel.h` before each build, so they are written once.
+Purpose: the extensions are declared in pyproject.toml (`[[tool.setuptools.ext-modules]]`); their cffi glue is
+generated from the declarations in their headers (`GLUE`) before each build, so they are written once.
 A kernel whose compiler breaks IEEE-754 arithmetic is refused: what was built is run, and must digest to what the
 NumPy reference digests to. Invariants: runs from the project root (PEP 517); the generated file is never part of an
-archive; the extension is optional, so a machine without a compiler, or with such a one, installs all the same.
+archive; the extensions are optional, so a machine without a compiler, or with such a one, installs all the same.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ from setuptools.build_meta import (  # noqa: F401 - the hooks that need nothing 
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-HEADER = Path("emm/kernel/c/emm_kernel.h")
-OUTPUT = Path("emm/kernel/_native.c")
+GLUE = {  # by extension: the header that declares its entries
+    "emm.kernel._native": Path("emm/kernel/c/emm_kernel.h"),
+    "emm.codec._blocks": Path("emm/codec/c/emm_blocks.h"),
+}
+KERNEL = "emm.kernel._native"
 NATIVE = Path("emm/kernel/native.py")
 
 
 class BuildKernel(build_ext):  # type: ignore[misc, unused-ignore]
-    """Builds the extension, then asks it for its self-test."""
+    """Builds an extension, then asks a kernel for its self-test."""
 
     def build_extension(self, ext):  # type: ignore[no-untyped-def]
         super().build_extension(ext)
         path = Path(self.get_ext_fullpath(ext.name))
-        if self.plat_name != sysconfig.get_platform():
-            return  # built for another machine; the test runs there at first use
+        if ext.name != KERNEL or self.plat_name != sysconfig.get_platform():
+            return  # tested at first use, as is a kernel built for another machine
         try:
             wrong = wrong_levels(path)
             fault = f"breaks IEEE-754 arithmetic: the kernel computes wrong results at level {wrong}" if wrong else ""
@@ -65,22 +68,28 @@ def wrong_levels(path: Path) -> list[int]:
     ]
 
 
+def output_of(extension: str) -> Path:
+    """The file that its glue goes to."""
+    return Path(*extension.split(".")).with_suffix(".c")
+
+
 def emit_glue() -> None:
-    """Write `_native.c` from the part of the header between its two marks."""
+    """Write the glue of each extension from the part of its header between the two marks."""
     from cffi import FFI
 
-    text = HEADER.read_text(encoding="utf-8")
-    _, _, declarations = text.partition("/* cdef begins */")
-    declarations, mark, _ = declarations.partition("/* cdef ends */")
-    assert mark, f"{HEADER} has lost its cdef marks"
-    ffi = FFI()
-    ffi.cdef(declarations)
-    ffi.set_source("emm.kernel._native", '#include "emm_kernel.h"')
-    ffi.emit_c_code(str(OUTPUT))
+    for extension, header in GLUE.items():
+        _, _, declarations = header.read_text(encoding="utf-8").partition("/* cdef begins */")
+        declarations, mark, _ = declarations.partition("/* cdef ends */")
+        assert mark, f"{header} has lost its cdef marks"
+        ffi = FFI()
+        ffi.cdef(declarations)
+        ffi.set_source(extension, f'#include "{header.name}"')
+        ffi.emit_c_code(str(output_of(extension)))
 
 
 def build_sdist(sdist_directory, config_settings=None):  # type: ignore[no-untyped-def]
-    OUTPUT.unlink(missing_ok=True)  # listed among the sources, but made anew by every build
+    for extension in GLUE:  # listed among the sources, but made anew by every build
+        output_of(extension).unlink(missing_ok=True)
     return build_meta.build_sdist(sdist_directory, config_settings)
 
 

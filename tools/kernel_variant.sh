@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the kernel in another way and run its tests on that build: tools/kernel_variant.sh sanitize | threads | neon
+# Build the compiled code in another way and run its tests on that build: tools/kernel_variant.sh sanitize | threads | neon
 #
 #   sanitize  AddressSanitizer and UndefinedBehaviorSanitizer, every level
 #   threads   ThreadSanitizer over the tests of threads
@@ -22,9 +22,12 @@ fresh_tree() { # the sources as they are now, without their compiled kernel
     cp -R emm spec pyproject.toml "$tree"
     mkdir "$tree/tests"
     cp -R tests/kernel tests/conftest.py tests/allowed_skips.txt "$tree/tests"
+    mkdir "$tree/tests/codec"
+    cp tests/codec/test_digests.py "$tree/tests/codec"
     find "$tree" -name '*.so' -delete
     .venv/bin/python -c 'import sys; sys.path.insert(0, "tools"); import emm_build; emm_build.emit_glue()' >/dev/null
     cp emm/kernel/_native.c "$tree/emm/kernel"
+    cp emm/codec/_blocks.c "$tree/emm/codec"
 }
 
 build() { # $1 the compiler, $2 where Python.h is, then more flags
@@ -33,6 +36,8 @@ build() { # $1 the compiler, $2 where Python.h is, then more flags
     shift 2
     "$compiler" $flags "$@" -I"$include" -I"$tree/emm/kernel/c" "$tree"/emm/kernel/_native.c "$tree"/emm/kernel/c/*.c \
         -lm -o "$tree/emm/kernel/_native.abi3.so"
+    "$compiler" $flags "$@" -I"$include" -I"$tree/emm/codec/c" "$tree"/emm/codec/_blocks.c "$tree"/emm/codec/c/*.c \
+        -o "$tree/emm/codec/_blocks.abi3.so"
 }
 
 library() { # the file of a sanitizer's runtime
@@ -49,7 +54,7 @@ sanitize)
     # Python allocates through malloc, so that every array has its own fence; its own leaks at exit are not ours.
     LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" PYTHONMALLOC=malloc \
         ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-        "$top/.venv/bin/python" -m pytest -q -p no:cacheprovider -k "$quick" tests/kernel "$@"
+        "$top/.venv/bin/python" -m pytest -q -p no:cacheprovider -k "$quick" tests/kernel tests/codec "$@"
     ;;
 threads)
     fresh_tree

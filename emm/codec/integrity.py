@@ -2,7 +2,7 @@
 
 Purpose: the one place that knows which polynomial and which digest. Invariants: pure functions of
 bytes; a block is always hashed with its zero padding (T-1), so every block is 65536 bytes; zlib and the optional
-ISA-L compute the same polynomial, the latter many times as fast.
+ISA-L compute the same polynomial, the latter many times as fast; what many blocks hash to is what each does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from emm.codec.digests import block_digests
 from emm.errors import ChecksumError, TruncatedError
 from emm.layout import BLOCK_BYTES, BLOCK_ENTRY
 
@@ -62,8 +63,15 @@ def hash_block(block: bytes | memoryview) -> BlockEntry:
 
 def hash_payload(payload: bytes | bytearray | memoryview) -> list[BlockEntry]:
     """Table entries of a payload padded to whole blocks."""
-    view = memoryview(payload)
-    return [hash_block(view[start : start + BLOCK_BYTES]) for start in range(0, len(view), BLOCK_BYTES)]
+    view = memoryview(payload).cast("B")
+    starts = range(0, len(view), BLOCK_BYTES)
+    crcs = [_crc32(view[start : start + BLOCK_BYTES], 0) for start in starts]
+    return [BlockEntry(crc, sha) for crc, sha in zip(crcs, block_digests(view), strict=True)]
+
+
+def blocks_hold(blocks: memoryview, entries: Sequence[BlockEntry]) -> bool:
+    """Whether these consecutive whole blocks are what the table states; `check_block` says what is wrong with one."""
+    return hash_payload(blocks) == entries
 
 
 def check_block(block: bytes | memoryview, entry: BlockEntry, index: int, offset: int) -> None:

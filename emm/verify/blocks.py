@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from emm.codec.integrity import BlockEntry, check_block
+from emm.codec.integrity import BlockEntry, blocks_hold, check_block
 from emm.errors import EmmError, FormatError, MissingError, StorageError, TruncatedError
 from emm.layout import BLOCK_BYTES
 from emm.vfs.protocol import Directory
@@ -71,44 +71,53 @@ class BlockReader:
             pool.shutdown(cancel_futures=True)
 
     def _batch(self, indices: Sequence[int]) -> Batch:
-        errors: dict[int, EmmError] = {}
+        unreadable: list[BadBlock] = []
         try:
-            blocks: Sequence[bytes | memoryview | None] = self._together(indices)
+            runs = self._together(indices)
         except MissingError:
             raise
         except (StorageError, TruncatedError):
-            blocks = self._one_by_one(indices, errors)
-        bad = []
-        for index, block in zip(indices, blocks, strict=True):
-            if block is None:
-                bad.append(BadBlock(index, errors[index], None))
-                continue
-            try:
-                self.judge(block, self.table[index], index, self.payload_offset + index * BLOCK_BYTES)
-            except FormatError as error:
-                bad.append(BadBlock(index, error, bytes(block)))
-        return Batch(len(indices) - len(errors), tuple(bad))
+            runs = self._one_by_one(indices, unreadable)
+        bad = [each for first, run in runs for each in self._judged(first, run)]
+        bad = sorted(bad + unreadable, key=lambda each: each.index)
+        return Batch(len(indices) - len(unreadable), tuple(bad))
 
-    def _together(self, indices: Sequence[int]) -> list[bytes | memoryview]:
+    def _judged(self, first: int, run: memoryview) -> Iterator[BadBlock]:
+        """The bad ones of the consecutive blocks in `run`, of which the first has this index."""
+        entries = self.table[first : first + len(run) // BLOCK_BYTES]
+        if self.judge is check_block and blocks_hold(run, entries):
+            return
+        for place, entry in enumerate(entries):
+            block = run[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES]
+            index = first + place
+            try:
+                self.judge(block, entry, index, self.payload_offset + index * BLOCK_BYTES)
+            except FormatError as error:
+                yield BadBlock(index, error, bytes(block))
+
+    def _together(self, indices: Sequence[int]) -> list[tuple[int, memoryview]]:
         """All of them in one call; neighbours in one read, because a new buffer for each costs as much as its hash."""
+        firsts: list[int] = []
         ranges: list[tuple[int, int]] = []
         for index in indices:
             offset = self.payload_offset + index * BLOCK_BYTES
             if ranges and sum(ranges[-1]) == offset:
                 ranges[-1] = ranges[-1][0], ranges[-1][1] + BLOCK_BYTES
             else:
+                firsts.append(index)
                 ranges.append((offset, BLOCK_BYTES))
-        found = [memoryview(run) for run in self.directory.read_ranges(self.name, ranges)]
-        return [run[start : start + BLOCK_BYTES] for run in found for start in range(0, len(run), BLOCK_BYTES)]
+        found = self.directory.read_ranges(self.name, ranges)
+        return [(first, memoryview(run)) for first, run in zip(firsts, found, strict=True)]
 
-    def _one_by_one(self, indices: Sequence[int], errors: dict[int, EmmError]) -> list[bytes | memoryview | None]:
-        blocks: list[bytes | memoryview | None] = []
+    def _one_by_one(self, indices: Sequence[int], unreadable: list[BadBlock]) -> list[tuple[int, memoryview]]:
+        found: list[tuple[int, memoryview]] = []
         for index in indices:
             try:
-                blocks.append(self.directory.read_at(self.name, self.payload_offset + index * BLOCK_BYTES, BLOCK_BYTES))
+                data = self.directory.read_at(self.name, self.payload_offset + index * BLOCK_BYTES, BLOCK_BYTES)
             except MissingError:
                 raise
             except StorageError as error:
-                errors[index] = error
-                blocks.append(None)
-        return blocks
+                unreadable.append(BadBlock(index, error, None))
+            else:
+                found.append((index, memoryview(data)))
+        return found

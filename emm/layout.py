@@ -46,11 +46,8 @@ class Record:
         assert position == size == self._struct.size, f"{name}: fields add up to {position}, declared {size}"
         self._names = tuple(field.name for field in fields)
         self._offsets = {field.name: field.offset for field in fields}
-        self._blank = {
-            field.name: bytes(field.size) if field.format.endswith("s") else 0
-            for field in fields
-            if field.name.startswith("reserved")
-        }
+        self._reserved = tuple(field for field in fields if field.name.startswith("reserved"))
+        self._blank = {field.name: bytes(field.size) if field.format.endswith("s") else 0 for field in self._reserved}
 
     def offset(self, name: str) -> int:
         """Byte offset of a field inside the record."""
@@ -68,8 +65,8 @@ class Record:
 
     def reserved_violation(self, values: Mapping[str, Any]) -> Field | None:
         """The first reserved field that is not zero, or None."""
-        for field in self.fields:
-            if field.name in self._blank and values[field.name] != self._blank[field.name]:
+        for field in self._reserved:
+            if values[field.name] != self._blank[field.name]:
                 return field
         return None
 

@@ -34,6 +34,12 @@ def block_digests(blocks: bytes | bytearray | memoryview) -> list[bytes]:
     return found + [hashlib.sha256(view[start : start + BLOCK_BYTES]).digest() for start in starts]
 
 
+def hashed_by() -> str:
+    """How blocks are hashed here, in words for a benchmark's page."""
+    lanes = side_by_side()
+    return "hashlib" if lanes is None else f"{lanes.width} blocks side by side"
+
+
 class Lanes:
     """The compiled code."""
 

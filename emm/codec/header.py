@@ -43,6 +43,7 @@ NUMBER_MAX = 10**NAME_DIGITS - 1  # the largest generation or segment that a nam
 RIDGE_MIN = 2.0**-20
 RIDGE_MAX = 2.0**20
 _CRC_OFFSET = HEADER.offset("crc32")
+_KNOWN_FLAGS = int(Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN | Flag.FOREIGN_PAIRS | Flag.NORMALISER)
 _SHA_OFFSET = HEADER.offset("sha256")
 
 
@@ -97,6 +98,7 @@ class Header:
         return geometry(self.parameters, self.metadata_bytes, self.flags)
 
 
+@lru_cache(256)
 def payload_regions(parameters: Parameters, flags: Flag = NO_FLAGS) -> tuple[Region, ...]:
     """The arrays of the payload in order: M, for rule 2 P̄, U and the scalars, then what flags add (P-1)."""
     row_bytes = parameters.rank * 4
@@ -206,13 +208,12 @@ def decode_header(data: bytes | memoryview, *, state_bytes_max: int = STATE_BYTE
         raise UnsupportedError(
             "unknown format version", rule="H-3", offset=8, expected=VERSION_MAJOR, found=values["version_major"]
         )
-    known = Flag.DECAYED | Flag.BARE_EXPANDED | Flag.FORGOTTEN | Flag.FOREIGN_PAIRS | Flag.NORMALISER
-    if values["flags"] & ~int(known):
+    if values["flags"] & ~_KNOWN_FLAGS:
         raise UnsupportedError(
             "the header sets a flag this reader does not know",
             rule="H-4",
             offset=12,
-            expected=f"within {int(known):#x}",
+            expected=f"within {_KNOWN_FLAGS:#x}",
             found=f"{values['flags']:#x}",
         )
     violation = HEADER.reserved_violation(values)

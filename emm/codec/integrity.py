@@ -33,6 +33,8 @@ def _fastest() -> _Crc32:
 _crc32 = _fastest()
 _ENTRY = struct.Struct("<" + "".join(field.format for field in BLOCK_ENTRY.fields))  # decoded for every block there is
 assert [field.name for field in BLOCK_ENTRY.fields] == ["crc32", "sha256"]  # the fields of `BlockEntry`, in order
+RUN_BLOCKS = 16  # hashed at a time: a megabyte, which the cache of a core holds
+_RUN_BYTES = RUN_BLOCKS * BLOCK_BYTES
 CRC_BY = "zlib" if _crc32 is zlib.crc32 else "isal"  # named by the benchmarks
 
 
@@ -61,17 +63,29 @@ def hash_block(block: bytes | memoryview) -> BlockEntry:
     return BlockEntry(_crc32(block, 0), hashlib.sha256(block).digest())
 
 
-def hash_payload(payload: bytes | bytearray | memoryview) -> list[BlockEntry]:
-    """Table entries of a payload padded to whole blocks."""
+def hash_payload(payload: bytes | bytearray | memoryview) -> BlockTable:
+    """The table of a payload padded to whole blocks."""
     view = memoryview(payload).cast("B")
-    starts = range(0, len(view), BLOCK_BYTES)
-    crcs = [_crc32(view[start : start + BLOCK_BYTES], 0) for start in starts]
-    return [BlockEntry(crc, sha) for crc, sha in zip(crcs, block_digests(view), strict=True)]
+    entries: list[bytes] = []
+    for start in range(0, len(view), _RUN_BYTES):  # each checksum finds in the cache what the other has read
+        run = view[start : start + _RUN_BYTES]
+        crcs = [_crc32(run[at : at + BLOCK_BYTES], 0) for at in range(0, len(run), BLOCK_BYTES)]
+        entries += map(_ENTRY.pack, crcs, block_digests(run))
+    return BlockTable(b"".join(entries))
 
 
 def blocks_hold(blocks: memoryview, entries: Sequence[BlockEntry]) -> bool:
     """Whether these consecutive whole blocks are what the table states; `check_block` says what is wrong with one."""
     return hash_payload(blocks) == entries
+
+
+def blocks_in_doubt(payload: memoryview, table: Sequence[BlockEntry]) -> Iterator[tuple[int, BlockEntry]]:
+    """(index, entry) of every block that lies in a run with one that fails; the others are what the table states."""
+    for first in range(0, len(table), RUN_BLOCKS):
+        entries = table[first : first + RUN_BLOCKS]
+        run = payload[first * BLOCK_BYTES : (first + len(entries)) * BLOCK_BYTES]
+        if len(run) != len(entries) * BLOCK_BYTES or not blocks_hold(run, entries):
+            yield from enumerate(entries, first)
 
 
 def check_block(block: bytes | memoryview, entry: BlockEntry, index: int, offset: int) -> None:
@@ -116,11 +130,14 @@ class BlockTable(Sequence[BlockEntry]):
     def __getitem__(self, index: int) -> BlockEntry: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[BlockEntry]: ...
+    def __getitem__(self, index: slice) -> Sequence[BlockEntry]: ...
 
-    def __getitem__(self, index: int | slice) -> BlockEntry | list[BlockEntry]:
+    def __getitem__(self, index: int | slice) -> BlockEntry | Sequence[BlockEntry]:
         if isinstance(index, slice):
-            return [self._entry(each) for each in range(*index.indices(len(self)))]
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return BlockTable(self.data[start * _ENTRY.size : stop * _ENTRY.size])
+            return [self._entry(each) for each in range(start, stop, step)]
         if 0 <= index < len(self):
             return self._entry(index)
         if -len(self) <= index < 0:
@@ -143,7 +160,7 @@ class BlockTable(Sequence[BlockEntry]):
 
 
 def encode_table(entries: Sequence[BlockEntry]) -> bytes:
-    return b"".join(entry.encode() for entry in entries)
+    return entries.data if isinstance(entries, BlockTable) else b"".join(entry.encode() for entry in entries)
 
 
 def decode_table(data: bytes | memoryview, n_blocks: int) -> BlockTable:

@@ -8,7 +8,7 @@ duplicate keys, integers within ±2⁵³, no string that looks like a path or UR
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from emm.errors import FormatError, InputError
 from emm.layout import METADATA_BYTES_MAX, METADATA_DEPTH_MAX
@@ -39,13 +39,7 @@ def decode_metadata(data: bytes) -> Metadata:
         )
     _check_depth(data)
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_refuse_float,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_int,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise FormatError(f"metadata is not JSON of the permitted kind: {error}", rule="M-1") from None
     fault = _fault(value, 1) if isinstance(value, dict) else ("M-1", "it is not an object")
@@ -58,9 +52,7 @@ def decode_metadata(data: bytes) -> Metadata:
 
 
 def _canonical(value: Metadata) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def _fault(value: Any, depth: int) -> tuple[str, str] | None:
@@ -141,3 +133,9 @@ def _bounded_int(text: str) -> int:
     if len(text) > 17:  # before int() spends time on it
         raise FormatError("metadata holds an integer beyond 2^53", rule="M-4", found=text[:20] + "…")
     return int(text)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_refuse_float, parse_constant=_refuse_constant, parse_int=_bounded_int
+)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

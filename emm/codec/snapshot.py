@@ -24,7 +24,7 @@ from emm.codec.header import (
     geometry,
     parameter_fault,
 )
-from emm.codec.integrity import BlockEntry, check_block, decode_table, encode_table, hash_payload
+from emm.codec.integrity import BlockEntry, blocks_in_doubt, check_block, decode_table, encode_table, hash_payload
 from emm.codec.lineage import Lineage, decode_lineage
 from emm.codec.metadata import Metadata, decode_metadata, encode_metadata
 from emm.codec.payload import (
@@ -223,7 +223,7 @@ def decode_snapshot(data: bytes | bytearray | memoryview, *, state_bytes_max: in
 
     head = read_head(read, len(view), state_bytes_max=state_bytes_max)
     shape = head.geometry
-    for index, entry in enumerate(head.table):
+    for index, entry in blocks_in_doubt(view[shape.payload_offset : shape.mirror_offset], head.table):
         start = shape.payload_offset + index * BLOCK_BYTES
         check_block(view[start : start + BLOCK_BYTES], entry, index, start)
     if view[shape.mirror_offset :] != expected_mirror(read(0, shape.payload_offset), shape):

@@ -7,9 +7,10 @@ the rows that can be believed, and says how many they are.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emm import kernel
+from emm.inspection.functional import Functional, functional_of
 from emm.inspection.heat import HeatMap, heat_map
 from emm.inspection.matrix import Matrix, newest_matrix
 from emm.inspection.place import opened
@@ -18,7 +19,10 @@ from emm.inspection.spectrum import spectrum_of
 
 @dataclass(frozen=True, slots=True)
 class SpectrumView:
-    """Singular values of M, largest first. `problem` says what kept the state away, `limit` why there are no values."""
+    """Singular values of M, largest first. `problem` says what kept the state away, `limit` why there are no values.
+
+    `functional` is how well the memory answers for its pairs; `utilisation`, effective rank / rank, says nothing of it.
+    """
 
     url: str
     source: str
@@ -34,12 +38,14 @@ class SpectrumView:
     problem: str | None
     limit: str | None
     exit_code: int = 0
+    functional: Functional | None = None
 
 
 def spectrum(url: str | os.PathLike[str]) -> SpectrumView:
     """The spectrum of the newest state, or of the rows that can be had. `InputError` for a journal segment."""
     with opened(url) as place:
-        return spectrum_of_matrix(place.url, newest_matrix(place))
+        matrix = newest_matrix(place)
+        return replace(spectrum_of_matrix(place.url, matrix), functional=functional_of(place, matrix))
 
 
 def heat(url: str | os.PathLike[str]) -> tuple[str, HeatMap, str | None]:

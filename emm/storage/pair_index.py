@@ -44,7 +44,7 @@ class PairIndex:
         """Take a batch of commit `lsn` into account; `rank` is the one at which its pairs count as written."""
         before = len(self._events) // _EVENT.itemsize
         events = np.zeros(len(batch), _EVENT)
-        keys, pairs = _digests(batch.keys, batch.values)
+        keys, pairs = pair_digests(batch.keys, batch.values)
         events["key"], events["pair"] = keys, pairs
         events["lsn"], events["rank"], events["kind"] = lsn, rank, int(kind)
         self._events += events.tobytes()
@@ -60,7 +60,7 @@ class PairIndex:
         A pair given n times must have been written n times more often than it was unlearned. Raises `HistoryError`
         for one that the journal does not hold, or that was decayed, forgotten or unlearned after it was written.
         """
-        wanted_keys, wanted = _digests(keys, values)
+        wanted_keys, wanted = pair_digests(keys, values)
         pairs = {digest.tobytes(): _Copies([]) for digest in wanted}
         by_key: dict[bytes, list[_Copies]] = {}
         for key, digest in zip(wanted_keys, wanted, strict=True):
@@ -104,7 +104,7 @@ class PairIndex:
         return rank
 
 
-def _digests(keys: Float32Array, values: Float32Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def pair_digests(keys: Float32Array, values: Float32Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """128 bits for each key and for each pair, as (n, 2) words."""
     n = len(keys)
     found: tuple[bytearray, bytearray] = bytearray(), bytearray()

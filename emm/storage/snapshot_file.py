@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emm.codec.header import decode_header
-from emm.codec.integrity import check_block
+from emm.codec.integrity import blocks_in_doubt, check_block
 from emm.codec.payload import decode_payload
 from emm.codec.snapshot import (
     Head,
@@ -79,7 +79,7 @@ def load_snapshot(
                 directory.read_at(name, shape.payload_offset, shape.mirror_offset - shape.payload_offset)
             )
         if verify:
-            for index, entry in enumerate(head.table):
+            for index, entry in blocks_in_doubt(payload, head.table):
                 start = index * BLOCK_BYTES
                 check_block(payload[start : start + BLOCK_BYTES], entry, index, shape.payload_offset + start)
         state = decode_payload(payload, head.header.parameters, head.header.flags)

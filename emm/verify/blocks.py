@@ -14,12 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from emm.codec.integrity import BlockEntry, blocks_hold, check_block
+from emm.codec.integrity import RUN_BLOCKS, BlockEntry, blocks_hold, check_block
 from emm.errors import EmmError, FormatError, MissingError, StorageError, TruncatedError
 from emm.layout import BLOCK_BYTES
 from emm.vfs.protocol import Directory
 
-BATCH_BLOCKS: Final = 16
+BATCH_BLOCKS: Final = RUN_BLOCKS
 _THREADED_BLOCKS_MIN: Final = 128  # below 8 MiB a thread costs more than it saves
 
 Judge = Callable[[bytes | memoryview, BlockEntry, int, int], None]

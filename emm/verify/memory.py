@@ -37,6 +37,7 @@ from emm.verify.stability import (
     without_vanished,
 )
 from emm.verify.verdict import Verdict, verdict_of
+from emm.vfs.local import holding
 from emm.vfs.protocol import Directory
 
 
@@ -173,7 +174,8 @@ def _segment_headers(directory: Directory, numbers: tuple[int, ...], checked: Ch
         file = f"{directory.url}/{segment_name(number)}"
         checked.coverage.segments += 1
         try:
-            reader = SegmentReader(directory, number, checked.uuid or b"")
+            with holding(directory, segment_name(number)):
+                reader = SegmentReader(directory, number, checked.uuid or b"")
             checked.coverage.bytes_total += reader.size
             checked.coverage.bytes_read += SEGMENT_HEADER.size
         except StorageError as error:

@@ -26,6 +26,7 @@ from emm.verify.regions import block_spans, spans_of
 from emm.vfs.protocol import Directory
 
 FROM_HEAD = "from the head of the file"
+_ZEROS = bytes(BLOCK_BYTES)
 
 
 @dataclass(slots=True)
@@ -181,6 +182,6 @@ class PayloadCheck:
         """`FormatError` unless `data`, whose first byte is byte `start` of the payload, is zero from `first` on."""
         for offset in range(first - start, len(data), BLOCK_BYTES):
             part = bytes(data[offset : offset + BLOCK_BYTES])
-            if part.count(0) != len(part):
+            if part != _ZEROS[: len(part)]:
                 where = shape.payload_offset + start + offset
                 raise FormatError(message, rule=rule, offset=where, expected=0)

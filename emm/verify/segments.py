@@ -17,6 +17,7 @@ from emm.storage.journal_writer import rank_after
 from emm.storage.names import segment_name
 from emm.storage.recovery import check_chain
 from emm.storage.segment_file import LoggedCommit, SegmentReader
+from emm.vfs.local import holding
 from emm.vfs.protocol import Directory
 
 
@@ -85,8 +86,9 @@ class SegmentScan:
         segment = Segment(number, f"{self.directory.url}/{segment_name(number)}")
         try:
             uuid = self._learn_uuid(number) if self.uuid is None else self.uuid
-            segment.size = self.directory.size(segment_name(number))
-            reader = SegmentReader(self.directory, number, uuid)
+            with holding(self.directory, segment_name(number)):
+                segment.size = self.directory.size(segment_name(number))
+                reader = SegmentReader(self.directory, number, uuid)
         except StorageError as error:
             segment.read_error = error
             return segment, None

@@ -26,6 +26,7 @@ from emm.verify.finding import Finding, finding, from_error
 from emm.verify.head_copies import Copy, combine, first_difference, mirror_as_head, mirror_of, read_copy
 from emm.verify.levels import Level
 from emm.verify.payload import FROM_HEAD, PayloadCheck
+from emm.vfs.local import holding
 
 _AHEAD_BYTES = 4096  # the whole head of a snapshot of up to 6 MiB
 FROM_MIRROR = "from the mirror at the end of the file"
@@ -41,8 +42,9 @@ class SnapshotCheck(PayloadCheck):
     def run(self) -> Iterator[Finding]:
         """Findings, from the front of the file to its end."""
         try:
-            self.size = self.directory.size(self.name)
-            yield from self._check(self.size)
+            with holding(self.directory, self.name):
+                self.size = self.directory.size(self.name)
+                yield from self._check(self.size)
         except MissingError as error:
             yield from_error("changed-while-reading", error.located(self.file))
         except TruncatedError as error:

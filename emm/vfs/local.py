@@ -35,6 +35,7 @@ from emm.vfs.handles import (
     write_all,
 )
 from emm.vfs.names import check_name, check_range, is_name, is_temporary, temporary_name
+from emm.vfs.protocol import Directory
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _APPEND_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -49,6 +50,7 @@ class LocalDirectory:
         self._fd = -1
         self._pid = os.getpid()
         self._owned: dict[str, OwnedFile] = {}
+        self._held: dict[str, int] = {}  # descriptors of files that are read several times, by name
         self._lock: weakref.ref[LocalLock] | None = None
 
     def __repr__(self) -> str:
@@ -106,23 +108,42 @@ class LocalDirectory:
         except OSError as error:
             raise storage_error(error, self._path, "list the directory") from error
 
+    def _open(self, name: str) -> int:
+        try:
+            return os.open(check_name(name), _READ_FLAGS, dir_fd=self._directory_fd())
+        except OSError as error:
+            raise storage_error(error, self._file(name), "open") from error
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Open a file once for all that is read of it meanwhile, whatever becomes of its name; raises as `size` does.
+
+        Its size is asked for anew by every read.
+        """
+        if name in self._held:
+            yield
+            return
+        self._held[name] = self._open(name)
+        try:
+            yield
+        finally:
+            os.close(self._held.pop(name))
+
     @contextlib.contextmanager
     def _open_regular(self, name: str) -> Iterator[tuple[int, int]]:
-        """(descriptor, size) of a regular file, closed afterwards."""
-        file = self._file(check_name(name))
-        try:
-            fd = os.open(name, _READ_FLAGS, dir_fd=self._directory_fd())
-        except OSError as error:
-            raise storage_error(error, file, "open") from error
+        """(descriptor, size) of a regular file; closed afterwards, unless it is held."""
+        held = self._held.get(name)
+        fd = self._open(name) if held is None else held
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise StorageError("not a regular file", file=file)
+                raise StorageError("not a regular file", file=self._file(name))
             yield fd, status.st_size
         except OSError as error:
-            raise storage_error(error, file, "read") from error
+            raise storage_error(error, self._file(name), "read") from error
         finally:
-            os.close(fd)
+            if held is None:
+                os.close(fd)
 
     def size(self, name: str) -> int:
         with self._open_regular(name) as (_, size):
@@ -321,3 +342,8 @@ class LocalDirectory:
         except OSError as error:
             raise storage_error(error, self._path, "sweep") from error
         return left
+
+
+def holding(directory: Directory, name: str) -> contextlib.AbstractContextManager[None]:
+    """`LocalDirectory.held`; another medium opens nothing that could be kept."""
+    return directory.held(name) if isinstance(directory, LocalDirectory) else contextlib.nullcontext()

@@ -20,9 +20,9 @@ _TEMPORARY_SUFFIX: Final = ".tmp"
 
 def is_name(name: str) -> bool:
     """True when `name` may name a file of a memory directory."""
-    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+    if not name or name[0] == "." or "/" in name or "\\" in name or "\0" in name:
         return False
-    return len(os.fsencode(name)) <= NAME_BYTES_MAX
+    return len(name if name.isascii() else os.fsencode(name)) <= NAME_BYTES_MAX
 
 
 def check_name(name: str) -> str:

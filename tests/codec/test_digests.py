@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emm.codec import digests
 from emm.codec.digests import DIGEST_BYTES, Lanes, block_digests, is_right, side_by_side
-from emm.codec.integrity import blocks_hold, hash_block, hash_payload
+from emm.codec.integrity import RUN_BLOCKS, blocks_hold, blocks_in_doubt, hash_block, hash_payload
 from emm.layout import BLOCK_BYTES
 
 compiled = pytest.mark.skipif(side_by_side() is None, reason="needs AVX-512 and a C compiler")
@@ -73,6 +73,18 @@ def test_one_changed_bit_in_any_block_is_noticed() -> None:
         assert not blocks_hold(memoryview(data), entries), block
         data[block * BLOCK_BYTES + 1000 * block] ^= 4
     assert not blocks_hold(memoryview(data), entries[:-1]) and not blocks_hold(memoryview(data), entries[::-1])
+
+
+def test_only_blocks_beside_a_damaged_one_are_in_doubt() -> None:
+    """Red when a run with damage is taken for whole, or one that is cut short."""
+    data = bytearray(np.random.default_rng(4).bytes(2 * RUN_BLOCKS * BLOCK_BYTES + BLOCK_BYTES))
+    table = hash_payload(data)
+    assert not list(blocks_in_doubt(memoryview(data), table))
+    data[(RUN_BLOCKS + 3) * BLOCK_BYTES] ^= 1
+    second = list(enumerate(table))[RUN_BLOCKS : 2 * RUN_BLOCKS]
+    assert list(blocks_in_doubt(memoryview(data), table)) == second
+    last = (2 * RUN_BLOCKS, table[2 * RUN_BLOCKS])
+    assert list(blocks_in_doubt(memoryview(data)[:-1], table)) == [*second, last]
 
 
 def test_without_the_compiled_code_hashlib_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import emm
-from emm import inspection
+from emm import inspection, kernel
+from emm.inspection import functional
 from emm.inspection.history import UTILISATION_POINTS_MAX
 
 MIB = 1 << 20
@@ -108,6 +109,38 @@ def test_the_history_holds_the_measures_of_each_commit(tmp_path: Path) -> None:
     shown = [found.commits[index].utilisation for index in sampled]
     assert shown == pytest.approx([utilisations[index] for index in sampled])
     assert found.history_problem is None
+
+
+def test_functional_utilisation_is_over_the_pairs_that_are_to_be_answered(tmp_path: Path, monkeypatch) -> None:
+    """Red when a pair counts that was replaced, unlearned or forgotten, or one that came after is left out."""
+    rng = np.random.default_rng(5)
+    keys = rng.standard_normal((6, 16), np.float32) * np.float32(0.1)  # so small that a pair can be taken out
+    values = rng.standard_normal((9, 8), np.float32)
+    with emm.create(tmp_path / "m", dim=8, rank=16, key_dim=16, expand_at=0) as memory:
+        memory.write(keys, values[:6])
+        memory.write(keys[:2], values[6:8])  # instead of what they had
+        memory.unlearn(keys[2:3], values[2:3])
+        memory.forget(keys[3:4])
+        memory.checkpoint()
+        memory.write(keys[3:4], values[8:9])
+        held = [(0, 6), (1, 7), (3, 8), (4, 4), (5, 5)]
+        recalled = memory.recall(keys[[key for key, _ in held]])
+        expected = kernel.functional_utilisation(recalled, values[[value for _, value in held]], 16)
+    found = inspection.spectrum(tmp_path / "m").functional
+    assert found is not None and found.problem is None and found.n_pairs == len(held)
+    assert found.utilisation == pytest.approx(expected, rel=1e-6) and 0.1 < expected < 1
+    monkeypatch.setattr(functional, "WORK_MAX", len(held) * 8 * 16 - 1)
+    refused = inspection.spectrum(tmp_path / "m").functional
+    assert refused is not None and refused.utilisation is None and "half a minute" in str(refused.problem)
+
+
+def test_functional_utilisation_is_not_guessed(lived: Path) -> None:
+    """Red when pairs that are not at hand are passed over."""
+    newest = inspection.spectrum(max(lived.glob("*.emm"))).functional
+    assert newest is not None and newest.utilisation is None and "no journal" in str(newest.problem)
+    min(lived.glob("*.wal")).unlink()
+    found = inspection.spectrum(lived).functional
+    assert found is not None and found.utilisation is None and found.problem
 
 
 def test_commits_that_no_generation_reaches_are_named(lived: Path) -> None:

@@ -123,6 +123,17 @@ def test_threads_find_what_one_thread_finds(wide, tmp_path, monkeypatch):
     assert [each.block for each in one[0].findings] == [0, 2, 4]
 
 
+def test_each_file_of_a_memory_is_opened_once_or_twice(tmp_path, small, monkeypatch):
+    """Red when a check of a small memory spends its time on opening: eleven times a memory of three files, once."""
+    put(tmp_path, small)
+    opened = []
+    monkeypatch.setattr(os, "open", lambda path, *a, _open=os.open, **k: opened.append(path) or _open(path, *a, **k))
+    _, totals = run(tmp_path)
+    assert totals.exit_code == 0 and totals.coverage.complete
+    for name in small:
+        assert opened.count(name) <= (1 if name.endswith(".emm") else 2), name
+
+
 def test_an_unreadable_sector_hides_nothing_beside_it(wide, tmp_path, monkeypatch):
     """Red when a failed batch is given up as a whole."""
     from emm.errors import StorageError

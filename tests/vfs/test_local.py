@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from emm.errors import ClosedError, ExistsError, FencedError, MissingError, StorageError
+from emm.errors import ClosedError, ExistsError, FencedError, MissingError, StorageError, TruncatedError
 from emm.testing import DirectoryContract
 from emm.vfs import Directory, LocalDirectory
 
@@ -533,3 +533,40 @@ def test_a_handle_made_under_spawn_works(tmp_path):
 
 def _list_there(path: str) -> list[str]:
     return LocalDirectory(path).list()
+
+
+# --- a file that is read several times ------------------------------------------------------------
+
+
+def test_a_held_file_is_opened_once_and_stays_itself(tmp_path: Path, monkeypatch) -> None:
+    """Red when a read opens it again, when its size is remembered, or when its descriptor is left open."""
+    directory = made(tmp_path)
+    directory.publish("a.emm", [b"first"])
+    opened = []
+    monkeypatch.setattr(os, "open", lambda path, *a, _open=os.open, **k: opened.append(path) or _open(path, *a, **k))
+    before = len(os.listdir("/proc/self/fd"))
+    with directory.held("a.emm"), directory.held("a.emm"):
+        assert directory.size("a.emm") == 5
+        with open(directory.path + "/a.emm", "ab") as file:
+            file.write(b" more")
+        assert directory.size("a.emm") == 10 and directory.read_at("a.emm", 6, 4) == b"more"
+        os.unlink(directory.path + "/a.emm")
+        assert directory.read_ranges("a.emm", [(0, 5)]) == [b"first"]
+        with pytest.raises(TruncatedError):
+            directory.read_at("a.emm", 8, 4)
+    assert opened == ["a.emm"] and len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(MissingError):
+        directory.size("a.emm")
+    with pytest.raises(MissingError), directory.held("a.emm"):
+        pass
+
+
+def test_what_is_held_must_be_a_regular_file(tmp_path: Path) -> None:
+    """Red when holding a name passes over what every read asks: a link is refused, a FIFO is never read."""
+    directory = made(tmp_path)
+    os.symlink("/etc/passwd", directory.path + "/link.emm")
+    os.mkfifo(directory.path + "/fifo.emm")
+    with pytest.raises(StorageError), directory.held("link.emm"):
+        pass
+    with directory.held("fifo.emm"), pytest.raises(StorageError):
+        directory.size("fifo.emm")

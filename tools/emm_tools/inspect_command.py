@@ -74,7 +74,7 @@ def inspect_command(
       blocks        what each 64 KiB block holds, and whether it is whole
       journal       segments and commits
       generations   the snapshots
-      spectrum      singular values of M, effective rank
+      spectrum      singular values of M, effective rank, functional utilisation
       rows A:B      rows of M, both ends included
       diff PATH2    what changed from PATH to PATH2
 

@@ -124,6 +124,18 @@ def journal_lines(found: emm.Inspection, *, everything: bool = False) -> Iterato
         yield f"  {printable(found.history_problem)}"
 
 
+def _functional(found: SpectrumView) -> Iterator[str]:
+    """How well it answers: Σ cos² of the answers for its pairs, over the rank."""
+    known = found.functional
+    if known is None:
+        return
+    if known.utilisation is None:
+        yield f"  functional      not known: {printable(known.problem or 'not computed')}"
+    else:
+        shown = f"{known.utilisation:.3f}  {bar(min(known.utilisation, 1.0))}"
+        yield f"  functional      {shown}  Σ cos² ÷ rank over {counted(known.n_pairs, 'pair')}"
+
+
 def spectrum_lines(found: SpectrumView) -> Iterator[str]:
     """Effective rank, saturation, and the largest singular values with bars."""
     yield f"{printable(found.url)}: singular values of M, {found.dim} × {found.rank}, {printable(found.source)}"
@@ -132,10 +144,12 @@ def spectrum_lines(found: SpectrumView) -> Iterator[str]:
         yield f"  the state cannot be opened, so the stored rows are shown{left}: {printable(found.problem)}"
     if found.limit is not None or found.effective_rank is None:
         yield f"  no values: {printable(found.limit or 'not computed')}"
+        yield from _functional(found)
         return
     yield f"  effective rank  {found.effective_rank:.1f} of {found.rank}  {bar(found.utilisation or 0.0)}"
     if found.saturation is not None:
         yield f"  saturation      {found.saturation:.3f}  {bar(found.saturation)}"
+    yield from _functional(found)
     if found.rank_holding_90 is not None:
         yield f"  energy          90 % in the first {found.rank_holding_90}, 99 % in the first {found.rank_holding_99}"
     step = max(-(-len(found.values) // SINGULAR_SHOWN), 1)

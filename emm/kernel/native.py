@@ -25,6 +25,7 @@ from emm.layout import DEFERRED_MAX, WRITE_GATE_MAX, WRITE_GATE_MIN, Flag, Rule
 from emm.state import Float32Array, GainState, MatrixState, aligned_copy, aligned_empty
 
 from_buffer, NULL = ffi.from_buffer, ffi.NULL
+recall_rows, write_pair = lib.emm_recall, lib.emm_write_one  # bound once: looking them up is a share of a single call
 
 SELF_TEST = 0x70907F45C139F850  # what emm_self_test.c digests to; tests/kernel computes it with the reference
 
@@ -96,7 +97,7 @@ class Native:
         mine = room()
         work = mine.work(lib.emm_recall_floats(rank, count)) if n > 2 else ffi.NULL
         outcome = mine.outcome
-        if lib.emm_recall(self._level, count, _floats(matrix), dim, rank, _floats(x), n, _floats(out), work, outcome):
+        if recall_rows(self._level, count, _floats(matrix), dim, rank, _floats(x), n, _floats(out), work, outcome):
             raise _refused(outcome)
         return out
 
@@ -107,11 +108,11 @@ class Native:
         if type(x) is not np.ndarray or x.dtype is not _FLOAT32:
             return None
         shape = x.shape
-        if (shape != (rank,) and shape != (1, rank)) or not _plain(x):
+        if (shape != (rank,) and shape != (1, rank)) or not (x.flags.carray or _plain(x)):
             return None
         mine = room()
-        out: Float32Array = np.empty((1, dim), dtype=np.float32)
-        if lib.emm_recall(
+        out: Float32Array = np.empty((1, dim), np.float32)
+        if recall_rows(
             self._level,
             threads(),
             mine.matrix_of(state),
@@ -137,12 +138,13 @@ class Native:
         if type(decay) is not float or type(gate) is not float:
             return None
         parameters = state.parameters
+        dim, rank = parameters.dim, parameters.rank
         shape, others = x.shape, values.shape
-        if (shape != (parameters.rank,) and shape != (1, parameters.rank)) or (
-            others != (parameters.dim,) and others != (1, parameters.dim)
-        ):
+        if (shape != (rank,) and shape != (1, rank)) or (others != (dim,) and others != (1, dim)):
             return None
-        if x.dtype is not _FLOAT32 or values.dtype is not _FLOAT32 or not (_plain(x) and _plain(values)):
+        if x.dtype is not _FLOAT32 or values.dtype is not _FLOAT32:
+            return None
+        if not ((x.flags.carray or _plain(x)) and (values.flags.carray or _plain(values))):
             return None
         if decay != 1.0 and not 0.0 < (decay := _rounded(decay)) <= 1.0:
             return None
@@ -174,7 +176,7 @@ class Native:
             if count == DEFERRED_MAX - 1:
                 fresh = aligned_empty(rank, rank)
                 folded = from_buffer(FLOATS, fresh)
-        status = lib.emm_write_one(
+        status = write_pair(
             self._level,
             rule,
             dim,
@@ -303,8 +305,9 @@ def _floats(array: Float32Array) -> Any:
 
 
 def _plain(array: Float32Array) -> bool:
+    """Whether C may read it as it lies; `flags.carray` says so faster, but of writable arrays only."""
     flags = array.flags
-    return bool(flags.carray or (flags.c_contiguous and flags.aligned))
+    return bool(flags.c_contiguous and flags.aligned)
 
 
 def _rounded(number: float) -> float:

@@ -130,6 +130,8 @@ def single_tasks(dim: int, rank: int, random: np.random.Generator) -> dict[str, 
     tasks["numpy write"] = (numpy_writes, SINGLE_WRITES)
     tasks["emm recall"] = (lambda: [kernel.recall(frozen, key) for key in keys], SINGLE_WRITES)
     tasks["numpy recall"] = (lambda: [frozen.matrix @ key for key in keys], SINGLE_WRITES)
+    one = np.float32(1)  # in place: reads and stores every number once, as a write has to
+    tasks["numpy in place"] = (lambda: [np.multiply(matrix, one, out=matrix) for _ in keys], SINGLE_WRITES)
     tasks["emm recall, 256"] = (lambda: [kernel.recall(frozen, queries) for _ in range(REPEATS)], QUERIES * REPEATS)
     tasks["numpy recall, 256"] = (lambda: [queries @ frozen.matrix.T for _ in range(REPEATS)], QUERIES * REPEATS)
     torch = module("torch")

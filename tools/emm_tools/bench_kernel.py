@@ -21,6 +21,8 @@ from emm_tools.inspect_text import table
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _PEERS = {"NumPy loop": "numpy loop", "SciPy": "scipy sgemv/sger", "torch mv": "torch mv/addr_", "torch WY": "torch WY"}
 _DELTA = "emm rule 1"
+_CALLS = ["dim × rank", "one write", "NumPy ÷", "two passes ÷", "rule 2", "recall", "NumPy ÷",
+          "recall of 256", "NumPy ÷", "torch ÷"]  # fmt: skip
 
 
 def measure(threads: Iterable[int], rounds: int) -> Iterator[dict[str, Any]]:
@@ -69,21 +71,21 @@ def _run(run: dict[str, Any], one: dict[str, Any] | None, statistic: str) -> Ite
     yield from table(head, rows)
     yield ""
     calls = [each for each in run["sections"] if "alpha" not in each and "dim" in each]
-    yield from table(
-        ["dim × rank", "one write", "NumPy ÷", "rule 2", "recall", "NumPy ÷", "recall of 256", "NumPy ÷", "torch ÷"],
-        [_call(each, statistic) for each in calls],
-    )
+    yield from table(_CALLS, [_call(each, statistic) for each in calls])
     small = next(each for each in run["sections"] if "dim" not in each)["figures"]
     yield "; ".join(f"{name}: {figure[statistic]:.2f}" for name, figure in small.items())
 
 
 def _call(section: dict[str, Any], statistic: str) -> list[object]:
+    """`two passes`: what a write cannot avoid, made by others: M read once (sgemv), then changed in place once."""
     figures = section["figures"]
+    passes = figures["numpy recall"][statistic] + figures["numpy in place"][statistic]
     write, recall, many = (figures[f"emm {what}"][statistic] for what in ("write, rule 1", "recall", "recall, 256"))
     return [
         _shape(section),
         f"{write:.1f}",
         _ratio(_best(figures, "numpy write", statistic), write),
+        _ratio(passes, write),
         f"{figures['emm write, rule 2'][statistic]:.1f}",
         f"{recall:.1f}",
         _ratio(figures["numpy recall"][statistic], recall),

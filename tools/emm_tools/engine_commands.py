@@ -55,7 +55,7 @@ def known_scope(archive: Archive, text: str) -> Scope:
         'emm ask labs/archive "what kept failing with locales in tar?"',
         'emm ask labs/archive "why was the catalyst changed?" --scope chemistry/catalysis --as-of 2023-06',
         'emm ask labs/archive "segfault on arm64" --compare',
-        'emm ask labs/archive "what was calibrated?" --since 2021-03 --until 2021 --label device:spectrometer',
+        'emm ask labs/archive "what was calibrated?" --since 2021-03 --until 2021 --label tag:spectrometer',
         'emm ask labs/archive "yield" --source "2023/*.md" --without matrix --without vector',
     ),
 )

@@ -475,7 +475,7 @@ class Archive:
             hint=hint_of(memory.rank, saturation, memory.key_dim) if memory is not None else "",
             embedder=str(EmbedderLedger(self._catalog, run.tenant_id, run.scope.domain).choice()),
             refused=len(waiting.refused()),
-            waiting=f"{wait.last_error} ({wait.attempts} tries, next {wait.next_try})" if wait is not None else "",
+            waiting=f"{wait.last_error} (tries: {wait.attempts}, next {wait.next_try})" if wait is not None else "",
         )
 
     def _rename_vectors(self, run: Run, namespace: str) -> None:

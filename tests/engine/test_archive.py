@@ -329,7 +329,7 @@ def test_a_domain_that_outgrew_its_embedder_says_so(tmp_path: Path, make_documen
     with Archive.create(tmp_path / "a") as archive:
         assert archive.ingest(make_documents(5), RUN).notices == ()
         (notice,) = archive.ingest(make_documents(100, seed=2), RUN).notices
-        assert "was fitted on" in notice and "recall suffers" in notice
+        assert "was fitted on" in notice and "recall suffers until `emm reembed ARCHIVE --scope " in notice
 
 
 def test_a_creation_killed_before_its_catalog_has_a_name_is_made_anew(tmp_path):

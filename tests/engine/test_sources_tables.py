@@ -111,6 +111,20 @@ def test_what_is_no_table_is_reported(content: bytes, read: Read) -> None:
     assert len(reports) == 1 or (documents and content.startswith(b"a,a"))
 
 
+def test_a_column_that_was_named_and_is_not_there_is_told(read: Read) -> None:
+    """Red when a mistyped --condition replaces the rows of a table by rows without any."""
+    table, reports = "temperature (K),base,yield\n340,NaOH,75\n350,KOH,80\n", []
+    assert not read("a.csv", table, reports, conditions=frozenset({"temperature_k"}))
+    assert reports == ["a.csv: no column temperature_k; its columns: temperature, base, yield"]
+    reports.clear()
+    documents = read("a.csv", table, reports, conditions=frozenset({"base", "solvent"}))
+    assert [key for key, _ in pairs(documents)] == ["base: naoh", "base: koh"]
+    assert reports == ["a.csv: no column solvent; its columns: temperature, base, yield; read without"]
+    reports.clear()
+    assert len(read("a.csv", table, reports, outcomes=frozenset({"purity"}))) == 2
+    assert "no column purity" in reports[0]
+
+
 def test_batches_do_not_show(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, series = (
         reactor_runs(100),

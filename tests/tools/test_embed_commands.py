@@ -49,7 +49,7 @@ def test_from_a_service_that_is_down_to_answers(run, service: Service, notes: Pa
     asked = run("emm", "ask", path, "which reactor leaked?")
     assert asked.code == 0 and "The reactor leaked" in asked.out and "note: 12 passages wait" in asked.out
     tree = run("emm", "tree", path)
-    assert tree.code == 0 and f"waits for {name}: " in tree.err and "1 tries" in tree.err
+    assert tree.code == 0 and f"waits for {name}: " in tree.err and "tries: 1, " in tree.err
     ended = run("emm", "embed", path, "--once")
     assert ended.code == 6 and "12 pending" in ended.out and "waits" in ended.err
     service.always = None

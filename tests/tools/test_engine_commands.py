@@ -81,6 +81,16 @@ def test_ask_of_an_unknown_run_lists_the_runs(run, archive: Path) -> None:
         assert ended.code == 10 and "runs: local:chemistry/hall/2023" in ended.sentence()
 
 
+def test_an_answer_without_passages_says_what_to_ask_instead(run, archive: Path) -> None:
+    """Red when nothing found leaves a reader with nothing to do, or names a filter that was not given."""
+    assert run("emm", "ask", archive, "zygote", "--without", "vector").out.startswith(
+        "nothing found in local:chemistry; try other words, or another --scope (emm tree ARCHIVE lists them)\n"
+    )
+    filtered = run("emm", "ask", archive, "valve", "--label", "tag:oven", "--since", "2023")
+    assert filtered.out.startswith("nothing found; ask without --since or --label to see what there is\n")
+    assert "emm ingest" in run("emm", "ask", archive.parent / "no", "valve").sentence()
+
+
 def test_what_a_memory_says_about_itself_is_noted(run, archive: Path, notes: Path) -> None:
     """Red when ask, tree or ingest keeps to itself what the memory it opened has to say."""
     memory = archive / "memories/local/chemistry/hall/2023"

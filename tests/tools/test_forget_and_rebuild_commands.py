@@ -65,6 +65,14 @@ def test_a_document_is_forgotten_and_its_certificate_tells_no_content(archive: P
     assert run("emm", "forget", archive, "--resume").out == "finished 0 interrupted forgettings\n"
 
 
+def test_a_purge_says_when_other_texts_hold_all_of_it(archive: Path, run) -> None:
+    """Red when a search for nothing is told as if it had proven something."""
+    notes = archive.parent / "notes"
+    assert run("emm", "ingest", archive, notes, "--scope", "code/p/other").code == 0
+    ended = run("emm", "forget", archive, "--source", "letters/*", "--scope", "code/p/r", "--purge", "--yes")
+    assert ended.code == 0 and "nothing to search for: texts that remain" in ended.out and "no trace" not in ended.out
+
+
 def test_a_trace_that_is_found_is_an_exit_code(archive: Path, run) -> None:
     """A copy that a person made inside the archive is no file of ours, and the purge tells of it."""
     (archive / "copy.md").write_text(NOTES["letters/anna.md"])

@@ -20,7 +20,7 @@ import pytest
 
 from emm_engine import Archive, Scope
 from emm_tools.bench_ingest import measure
-from emm_tools.ingest_command import ProgressLine
+from emm_tools.ingest_command import ProgressLine, shown_rate
 
 RUN = Scope("local", "general", "notes", "default")
 
@@ -38,6 +38,7 @@ def test_the_report_has_rates_and_files(run, tmp_path: Path) -> None:
     ended = run("emm", "ingest", tmp_path / "archive", tmp_path / "in", "--json")
     report = json.loads(ended.out)
     assert ended.code == 0 and (report["documents"], report["files"], report["other_files"]) == (2, 2, 1)
+    assert [shown_rate(each) for each in (0.0, 0.14, 9.5, 394.4)] == ["0", "0.1", "9.5", "394"]
     assert report["passages_per_second"] > 0 and report["bytes_read"] == 19 + 38 + 4
     ((source, why),) = report["skipped"]
     assert source == "b.jsonl line 2" and "JSONDecodeError" in why and "skipped b.jsonl line 2" in ended.err

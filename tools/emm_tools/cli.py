@@ -78,6 +78,8 @@ class LazyGroup(OneSentenceGroup):
         "emm create labs/chemistry --dim 768 --rank 64 --key-dim 384",
         "emm write labs/chemistry --keys keys.npy --values values.npy",
         "emm recall labs/chemistry --keys queries.npy -o recalled.npy",
+        "emm ingest labs/archive notes/ --scope chemistry/catalysis/2024",
+        'emm ask labs/archive "why was the catalyst changed?"',
         "emm demo",
     ),
 )

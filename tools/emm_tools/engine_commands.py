@@ -55,7 +55,7 @@ def known_scope(archive: Archive, text: str) -> Scope:
         'emm ask labs/archive "what kept failing with locales in tar?"',
         'emm ask labs/archive "why was the catalyst changed?" --scope chemistry/catalysis --as-of 2023-06',
         'emm ask labs/archive "segfault on arm64" --compare',
-        'emm ask labs/archive "what was calibrated?" --since 2021-03 --until 2021 --label device:spectrometer',
+        'emm ask labs/archive "what was calibrated?" --since 2021-03 --until 2021 --label tag:spectrometer',
         'emm ask labs/archive "yield" --source "2023/*.md" --without matrix --without vector',
     ),
 )
@@ -112,12 +112,22 @@ def ask(
     if as_json:
         click.echo(answer.to_json())
         return
-    click.echo(answer.context or "nothing found")
+    click.echo(answer.context or _nothing(answer))
     if compare:
         click.echo("\n".join(["", "vectors alone would have answered:", *_vector_only(answer)]))
     for note in answer.notes:
         click.echo(f"note: {note}")
     click.echo(f"({counted(answer.n_tokens, 'token')})")
+
+
+def _nothing(answer: Answer) -> str:
+    """That there is no passage, and what to ask instead."""
+    asked = answer.filters
+    told = {"as-of": asked.as_of, "since": asked.since, "until": asked.until, "label": asked.labels}
+    given = [f"--{name}" for name, value in {**told, "source": asked.source}.items() if value]
+    if given:
+        return f"nothing found; ask without {' or '.join(given)} to see what there is"
+    return f"nothing found in {answer.scope}; try other words, or another --scope (emm tree ARCHIVE lists them)"
 
 
 def _vector_only(answer: Answer) -> Iterator[str]:

@@ -173,5 +173,7 @@ def _told(certificate: object) -> str:
     if certificate.trace is not None:
         trace = certificate.trace
         seen = f"{counted(trace.files, 'file')} ({trace.bytes} bytes) searched for {counted(trace.pieces, 'piece')}"
-        lines.append(f"  search  {seen}: {'no trace' if trace.clean else 'found in ' + ', '.join(trace.found)}")
+        found = "no trace" if trace.clean else "found in " + ", ".join(trace.found)
+        remains = "nothing to search for: texts that remain in the archive hold all of it too"
+        lines.append(f"  search  {f'{seen}: {found}' if trace.pieces else remains}")
     return "\n".join(lines)

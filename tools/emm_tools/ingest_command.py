@@ -180,8 +180,8 @@ def _told(report: IngestReport, name: str, memory: Path, intake: Intake, n_skipp
     lines = [
         f"{report.scope}: {counted(report.entries_read, 'entry', 'entries')} of {printable(name)} in "
         f"{report.seconds:.1f} s ({phases})",
-        f"  rate        {report.passages_per_second:.0f} new passages/s, {report.entries_per_second:.0f} entries/s "
-        "read, copies included",
+        f"  rate        {shown_rate(report.passages_per_second)} new passages/s, "
+        f"{shown_rate(report.entries_per_second)} entries/s read, copies included",
         f"  new         {counted(report.documents, 'document')} ({_copies(report.duplicates)}), "
         f"{counted(report.passages, 'passage')}; {report.superseded} superseded, {counted(n_skipped, 'file')} skipped"
         f"{other}",
@@ -193,6 +193,11 @@ def _told(report: IngestReport, name: str, memory: Path, intake: Intake, n_skipp
         refused = counted(report.blocked, "entry", "entries")
         lines.insert(-1, f"  refused     {refused} forgotten for good (emm forget --block)")
     return "\n".join(lines)
+
+
+def shown_rate(each_second: float) -> str:
+    """A whole number, and below ten one place: one note in seven seconds is not none."""
+    return f"{each_second:.1f}" if 0 < each_second < 10 else f"{each_second:.0f}"
 
 
 def _copies(count: int) -> str:

@@ -40,4 +40,4 @@ def open_catalog(root: Path) -> Catalog:
         return Catalog(root / EMBEDDED_NAME)
     if (root / LINK_NAME).is_file():
         raise InputError("this archive's catalog is on a server, which is not supported", file=str(root / LINK_NAME))
-    raise MissingError("there is no archive here", file=str(root), expected=EMBEDDED_NAME)
+    raise MissingError("there is no archive here", file=str(root), expected=f"{EMBEDDED_NAME} (emm ingest makes it)")

@@ -149,11 +149,12 @@ class Ingest:
     def _outgrown(self) -> list[str]:
         """Say so when the domain has outgrown the texts that its embedder was fitted on."""
         n_fitted, n_passages = self._catalog.embedder_coverage(self._run.tenant_id, self._run.scope.domain)
-        if n_fitted >= min(n_passages, FIT_ENOUGH) / OUTGROWN_RATIO:
-            return []
+        if not n_fitted or n_fitted >= min(n_passages, FIT_ENOUGH) / OUTGROWN_RATIO:
+            return []  # none is fitted while a service that was never reached is waited for
+        place = f"{self._run.scope.tenant}:{self._run.scope.domain}"
         return [
-            f"the embedder was fitted on {n_fitted} passages and the domain now holds {n_passages}: recall suffers "
-            "until `emm reembed` fits it again"
+            f"the embedder was fitted on {n_fitted} passage{'s' if n_fitted > 1 else ''} and the domain now holds "
+            f"{n_passages}: recall suffers until `emm reembed ARCHIVE --scope {place}` fits it again"
         ]
 
     def _tell(self, phase: str, done: int, total: int | None, started: float) -> None:

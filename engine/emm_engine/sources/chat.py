@@ -19,7 +19,7 @@ from emm_engine.documents import Document, Label
 from emm_engine.sources.changelog import Problem
 from emm_engine.sources.conversation import Message, documents_of
 from emm_engine.sources.files import Found, opened, walk
-from emm_engine.sources.values import clean, moment_of, version_key
+from emm_engine.sources.values import clean, moment_of, reason, version_key
 
 BLOCK_BYTES = 64 << 20
 FILE_BYTES_MAX = 64 << 20
@@ -74,7 +74,7 @@ def _records(file: Found, problem: Problem) -> list[Record]:
         with opened(file) as source:
             records = json.loads(source.read_all(FILE_BYTES_MAX))
     except (OSError, ValueError, RecursionError) as error:
-        problem(file.source, f"{type(error).__name__}: {error}")
+        problem(file.source, reason(error))
         return []
     if not isinstance(records, list):
         problem(file.source, "not a list of messages")

@@ -18,6 +18,7 @@ from emm_engine.sources.chat import is_chat_export, read_chat
 from emm_engine.sources.files import Found, opened, walk
 from emm_engine.sources.registry import PROBLEM_CHARS_MAX, format_of, read_source
 from emm_engine.sources.settings import DEFAULT, Settings
+from emm_engine.sources.values import reason
 
 
 class Intake:
@@ -60,7 +61,7 @@ class Intake:
                 else:
                     yield from self._file(found)
             except Exception as error:  # whatever foreign bytes may lead to; KeyboardInterrupt passes
-                self._told(found.source, f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX])
+                self._told(found.source, reason(error)[:PROBLEM_CHARS_MAX])
             self.bytes_done = before + size_of(found)
 
     def count(self, found: Found, known: bool, problems: Iterable[tuple[str, str]]) -> None:

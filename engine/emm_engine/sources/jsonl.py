@@ -17,7 +17,7 @@ from emm_engine.sources.changelog import Problem
 from emm_engine.sources.files import SourceFile
 from emm_engine.sources.settings import DEFAULT, Settings
 from emm_engine.sources.text import TITLE_CHARS_SHOWN
-from emm_engine.sources.values import clean, date_of_value, named, version_key
+from emm_engine.sources.values import clean, date_of_value, named, reason, version_key
 
 SUFFIXES = frozenset({".jsonl", ".ndjson"})
 LINE_BYTES_MAX = 32 << 20
@@ -36,7 +36,7 @@ def read_jsonl(file: SourceFile, problem: Problem, settings: Settings = DEFAULT)
         except (ValueError, RecursionError, InputError) as error:
             n_refused += 1
             if n_refused <= PROBLEMS_MAX:
-                problem(f"{file.source} line {number}", f"{type(error).__name__}: {error}")
+                problem(f"{file.source} line {number}", reason(error))
     if n_refused > PROBLEMS_MAX:
         problem(file.source, f"and {n_refused - PROBLEMS_MAX} more lines")
 

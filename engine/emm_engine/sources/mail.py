@@ -26,7 +26,7 @@ from emm_engine.sources.conversation import Message, documents_of, without_quote
 from emm_engine.sources.files import SourceFile
 from emm_engine.sources.html import CPU_SECONDS
 from emm_engine.sources.isolation import parse
-from emm_engine.sources.values import clean, moment_of, version_key
+from emm_engine.sources.values import clean, moment_of, reason, version_key
 
 BLOCK_MESSAGES = 100_000  # threads are cut between blocks
 MESSAGE_BYTES_MAX = 16 << 20
@@ -160,7 +160,7 @@ class _Faults:
     def add(self, place: _Place, error: Exception) -> None:
         self._count += 1
         if self._count <= PROBLEMS_MAX:
-            self._problem(f"{self._file.source} byte {place.start}", f"{type(error).__name__}: {error}"[:300])
+            self._problem(f"{self._file.source} byte {place.start}", reason(error)[:300])
 
     def end(self) -> None:
         if self._count > PROBLEMS_MAX:

@@ -16,6 +16,7 @@ from emm_engine.documents import Document
 from emm_engine.sources.changelog import Problem
 from emm_engine.sources.files import SourceFile
 from emm_engine.sources.settings import DEFAULT, Settings
+from emm_engine.sources.values import reason
 
 PROBLEM_CHARS_MAX = 300
 
@@ -117,4 +118,4 @@ def read_source(file: SourceFile, chosen: Format, settings: Settings, problem: P
     try:
         yield from chosen.read(file, settings, problem)
     except Exception as error:  # whatever a parser of foreign bytes may raise; KeyboardInterrupt passes
-        problem(file.source, f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX])
+        problem(file.source, reason(error)[:PROBLEM_CHARS_MAX])

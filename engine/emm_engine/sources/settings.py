@@ -100,6 +100,10 @@ class Settings:
         """Whether a column of a table holds conditions."""
         return not self.is_outcome(column) and (not self.conditions or column.lower() in self.conditions)
 
+    def absent(self, columns: Iterable[str]) -> frozenset[str]:
+        """Outcomes and conditions that somebody named and that a table of these columns has not."""
+        return (self.outcomes | self.conditions) - {column.lower() for column in columns}
+
 
 def fields_of(given: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """The fields of JSON lines, from `text=body` and the like over the defaults."""

@@ -37,7 +37,20 @@ def read_table(file: SourceFile, problem: Problem, settings: Settings = DEFAULT)
     if is_series(survey, settings):
         yield from windows(file, rows, survey, settings, settings.window or Window(), problem)
     else:
+        _see_columns(file, survey, settings, problem)
         yield from experiments(file, rows, survey)
+
+
+def _see_columns(file: SourceFile, survey: Survey, settings: Settings, problem: Problem) -> None:
+    """Report columns that somebody named and that are not there; refuse rows that would lose all their conditions."""
+    names = [column.name for column in survey.columns]
+    absent = settings.absent(names)
+    if not absent:
+        return
+    why = f"no column {', '.join(sorted(absent))}; its columns: {', '.join(names)}"
+    if survey.outcomes and not survey.conditions:
+        raise ValueError(why)
+    problem(file.source, f"{why}; read without")
 
 
 def is_series(survey: Survey, settings: Settings) -> bool:

@@ -21,6 +21,7 @@ from emm_engine.extraction.note_tables import table_passages
 from emm_engine.sources.changelog import Problem, decode_text
 from emm_engine.sources.files import SourceFile, opened, walk
 from emm_engine.sources.settings import DEFAULT, Settings
+from emm_engine.sources.values import reason
 
 SUFFIXES = frozenset({".txt", ".md", ".markdown", ".rst"})
 FILE_BYTES_MAX = 16 << 20
@@ -43,7 +44,7 @@ def text_folder(folder: str | Path, problem: Problem | None = None) -> Iterator[
                     yield from read_text(file)
             except (OSError, ValueError, InputError) as error:
                 if problem is not None:
-                    problem(found.source, f"{type(error).__name__}: {error}")
+                    problem(found.source, reason(error))
 
 
 def read_text(file: SourceFile, settings: Settings = DEFAULT) -> Iterator[Document]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from emm import EmmError
 from emm_engine.documents import LABELS_MAX, Label, utc_text
 
 NAME_CHARS_MAX = 200
@@ -27,6 +28,12 @@ _EPOCHS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))  # (below this a 
 def clean(text: Any) -> str:
     """Text without what a document may not hold."""
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text if isinstance(text, str) else str(text))
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read: a sentence of ours as it stands, any other error with its kind before it."""
+    ours = type(error) is ValueError or isinstance(error, EmmError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 def version_key(file_key: str, part: Any) -> str:

@@ -44,7 +44,10 @@ def main() -> None:
         except ImportError as error:
             end = {"end": f"needs `pip install emm-format[documents]` ({error})"}
         except Exception as error:  # whatever a parser of foreign bytes may raise
-            end = {"end": f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX]}
+            why = str(error)
+            if type(error) is not ValueError:
+                why = f"not readable as {request['format'].upper()} ({type(error).__name__}: {error})"
+            end = {"end": why[:PROBLEM_CHARS_MAX]}
         sys.stdout.write(json.dumps(end) + "\n")
         sys.stdout.flush()
 

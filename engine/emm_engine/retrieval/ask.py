@@ -90,6 +90,7 @@ class Retrieval:
         asked = _Asked(question, recalls, runs, reader, roster, visible, clock)
         clock.mark("roster")
         words = self._lexical.begin(question.text, runs[0].tenant_id, roster) if LEXICAL in recalls else None
+        clock.mark(LEXICAL)
         try:
             if self._catalog.embedder(scope.tenant, scope.domain) is None:
                 return self._from_text(asked, words)
@@ -118,6 +119,7 @@ class Retrieval:
         n_missing = self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
         asked.clock.mark("vectors_ready")
         patterns = self._begin_matrix(asked, conditions)
+        asked.clock.mark(MATRIX)
         try:
             n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
             nearest = self._nearest(asked, key, store, n_wanted)

@@ -29,16 +29,16 @@ class Legs:
 
     def reading(self, work: Callable[[Catalog], T]) -> list[Future[T]]:
         """Start the same work in each reading thread; it shares its tasks out by itself."""
-        return self._begun([reader.start(work) for reader in self._readers])
+        return [self._begun(reader.start(work)) for reader in self._readers]
 
     def computing(self, work: Callable[[], T]) -> Future[T]:
         """Start work that needs no catalog."""
-        return self._begun([self._computing.submit(work)])[0]
+        return self._begun(self._computing.submit(work))
 
-    def _begun(self, futures: list[Future[T]]) -> list[Future[T]]:
+    def _begun(self, future: Future[T]) -> Future[T]:
         if not self.parallel:
-            wait(futures)
-        return futures
+            wait([future])
+        return future
 
     def close(self) -> None:
         """Wait for what runs and close the threads' catalogs; done twice, the second time changes nothing."""

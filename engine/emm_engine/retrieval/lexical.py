@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emm_engine.catalog.fulltext import Postings, WordIndex, telling_words
+from emm_engine.catalog.occurrences import Lengths
 from emm_engine.catalog.roster import Roster
 from emm_engine.catalog.store import Catalog
 from emm_engine.retrieval.legs import Legs
@@ -38,6 +39,7 @@ class LexicalRecall:
         self._kept: OrderedDict[Key, Worth | None] = OrderedDict()
         self._kept_bytes = 0
         self._read_at: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}  # by tenant: version, state of its text
+        self._lengths: dict[int, Lengths] = {}  # by tenant
 
     def begin(self, question: str, tenant_id: int, roster: Roster) -> Reading:
         """Start to read the question's words."""
@@ -50,14 +52,16 @@ class LexicalRecall:
         """Drop what is kept when the tenant's text is no longer what it was read from."""
         version, state = self._read_at.get(tenant_id, (None, None))
         if version != roster.version:
-            now = WordIndex(self._catalog, tenant_id).state()
+            index = WordIndex(self._catalog, tenant_id)
+            now = index.state()
             if state != now:
                 self._kept.clear()
                 self._kept_bytes = 0
+                self._lengths[tenant_id] = index.lengths(self._lengths.get(tenant_id, Lengths.none()))
             self._read_at[tenant_id] = (roster.version, now)
 
     def _start(self, words: Iterable[str], tenant_id: int, *, only_telling: bool) -> list[Future[Found]]:
-        todo = deque(words)
+        todo, lengths = deque(words), self._lengths[tenant_id]
 
         def work(catalog: Catalog) -> Found:
             index, found = WordIndex(catalog, tenant_id), Found()
@@ -66,7 +70,8 @@ class LexicalRecall:
                     word = todo.popleft()
                 except IndexError:  # another thread has just taken the last
                     break
-                found[word] = index.scores(word) if not only_telling or index.tells(word) else None
+                telling = not only_telling or index.tells(word, lengths)
+                found[word] = index.scores(word, lengths) if telling else None
             return found
 
         return self._legs.reading(work) if todo else []

@@ -124,6 +124,8 @@ class Retrieval:
             n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
             nearest = self._nearest(asked, key, store, n_wanted)
             asked.clock.mark(VECTOR)
+            if words is not None:
+                words.join()
         finally:
             if patterns is not None:
                 wait([patterns])

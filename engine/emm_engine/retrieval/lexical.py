@@ -9,8 +9,8 @@ are read in all reading threads, and everything else happens in the thread that 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ class LexicalRecall:
                 self._lengths[tenant_id] = index.lengths(self._lengths.get(tenant_id, Lengths.none()))
             self._read_at[tenant_id] = (roster.version, now)
 
-    def _start(self, words: Iterable[str], tenant_id: int, *, only_telling: bool) -> list[Future[Found]]:
+    def _start(self, words: Iterable[str], tenant_id: int, *, only_telling: bool) -> _Task:
         todo, lengths = deque(words), self._lengths[tenant_id]
 
         def work(catalog: Catalog) -> Found:
@@ -74,16 +74,15 @@ class LexicalRecall:
                 found[word] = index.scores(word, lengths) if telling else None
             return found
 
-        return self._legs.reading(work) if todo else []
+        return _Task(self._legs, work, todo)
 
-    def finish(self, words: Iterable[str], tenant_id: int, roster: Roster, started: list[Future[Found]]) -> Scores:
+    def finish(self, words: Iterable[str], tenant_id: int, roster: Roster, started: _Task) -> Scores:
         """(n,) BM25 of each passage of the roster, 0 where it has none of the words."""
         worths = self._gathered(words, roster, started)
         if not any(worth is not None for worth in worths.values()):
             # what is worth nothing beside others still orders what has nothing else
-            every = self._start(words, tenant_id, only_telling=False)
-            wait(every)
-            worths = {word: _placed(postings, roster) for each in every for word, postings in each.result().items()}
+            every = self._start(words, tenant_id, only_telling=False).found()
+            worths = {word: _placed(postings, roster) for word, postings in every.items()}
         total = np.zeros(len(roster), np.float64)
         for word in words:
             worth = worths[word]
@@ -91,9 +90,8 @@ class LexicalRecall:
                 total[worth[0]] += worth[1]
         return total
 
-    def _gathered(self, words: Iterable[str], roster: Roster, started: list[Future[Found]]) -> dict[str, Worth | None]:
-        wait(started)
-        read = {word: postings for each in started for word, postings in each.result().items()}
+    def _gathered(self, words: Iterable[str], roster: Roster, started: _Task) -> dict[str, Worth | None]:
+        read = started.found()
         worths: dict[str, Worth | None] = {}
         for word in words:
             key = (roster.runs, word)
@@ -110,11 +108,34 @@ class LexicalRecall:
         self._kept_bytes += _size(worth)
 
 
+class _Task:
+    """Words to read, shared by the reading threads."""
+
+    def __init__(self, legs: Legs, work: Callable[[Catalog], Found], todo: deque[str]) -> None:
+        self._legs = legs
+        self._work = work
+        self._todo = todo
+        self._started = legs.reading(work) if todo else []
+
+    def join(self) -> None:
+        """Let every reading thread help with what is left."""
+        if self._todo:
+            self._started += self._legs.joining(self._work)
+
+    def wait(self) -> None:
+        wait(self._started)
+
+    def found(self) -> Found:
+        self.join()
+        self.wait()
+        return {word: postings for each in self._started for word, postings in each.result().items()}
+
+
 class Reading:
     """The words of one question, on their way."""
 
     def __init__(
-        self, recall: LexicalRecall, words: Sequence[str], tenant_id: int, roster: Roster, started: list[Future[Found]]
+        self, recall: LexicalRecall, words: Sequence[str], tenant_id: int, roster: Roster, started: _Task
     ) -> None:
         self._recall = recall
         self._words = words
@@ -126,9 +147,13 @@ class Reading:
         """(n,) BM25 of each passage of the roster."""
         return self._recall.finish(self._words, self._tenant_id, self._roster, self._started)
 
+    def join(self) -> None:
+        """Whoever asks has nothing more to do until the words are read: let more threads read."""
+        self._started.join()
+
     def wait(self) -> None:
         """Until no thread reads for this question."""
-        wait(self._started)
+        self._started.wait()
 
 
 def _placed(postings: Postings | None, roster: Roster) -> Worth | None:

@@ -20,7 +20,7 @@ from emm_tools.bench_questions import Corpus
 from emm_tools.bench_scores import metric, summary
 
 if TYPE_CHECKING:
-    from emm_engine import Archive, Citation
+    from emm_engine import Answer, Archive, Citation
 
 METRICS = {"cranfield": ("nDCG@10", "recall@10"), "med": ("nDCG@10", "recall@10"),
            "locomo": ("recall@5", "recall@10", "recall@20")}  # fmt: skip
@@ -50,14 +50,16 @@ class Answers:
     fused: Sequence[Citation]
     words: Sequence[Citation]
     vectors: Sequence[Citation]
+    vector_weight: float = 1.0  # in the engine's fusion
 
     @classmethod
     def of(cls, archive: Archive, corpus: Corpus, question: str) -> Answers:
-        def asked(*without: str) -> Sequence[Citation]:
-            answer = archive.ask(question, corpus.scope, PASSAGES_MAX, TOKENS_MAX, without=without)
-            return answer.citations
+        def asked(*without: str) -> Answer:
+            return archive.ask(question, corpus.scope, PASSAGES_MAX, TOKENS_MAX, without=without)
 
-        return cls(asked(), asked("vector", "matrix"), asked("lexical", "matrix"))
+        every = asked()
+        words, vectors = asked("vector", "matrix"), asked("lexical", "matrix")
+        return cls(every.citations, words.citations, vectors.citations, every.vector_weight)
 
     def rankings(self) -> dict[str, list[Citation]]:
         """Passages, best first, in each of the ways; "alone" is without what neighbours are worth."""
@@ -90,7 +92,7 @@ class Answers:
 
         words = ranking([each.lexical for each in pool], lexical)
         angles = ranking([each.vector for each in pool], vector)
-        worth = fuse(words, angles, np.arange(len(pool)), np.ones(len(pool), bool))
+        worth = fuse(words, angles, np.arange(len(pool)), np.ones(len(pool), bool), self.vector_weight)
         return _ordered(list(zip(worth.tolist(), place, strict=True)))
 
 

@@ -139,6 +139,7 @@ class Retrieval:
             ranking,
             by_vectors,
             lambda places: self._vectors.cosines(key, asked.runs, asked.roster, places, store).astype(np.float64),
+            embedder.beyond_words,
         )
         asked.clock.mark("fusion")
         citations = cite(asked.reader, ranked.first(asked.question.k))
@@ -157,7 +158,8 @@ class Retrieval:
                 n_pairs = self._patterns.standing(asked.runs).absorbed
                 notes.append(f"no association stands out ({n_pairs} pair{'s' if n_pairs > 1 else ''})")
         asked.clock.mark("evidence")
-        return _answer(asked.question, asked.recalls, asked.clock, notes, citations, associations, alone)
+        weight = embedder.beyond_words if by_vectors is not None else 0.0
+        return _answer(asked.question, asked.recalls, asked.clock, notes, citations, associations, alone, weight)
 
     def _begin_matrix(self, asked: _Asked, key: Float32Array) -> Future[list[Strength]] | None:
         if MATRIX not in asked.recalls or asked.question.filters != Filters() or not key.any():
@@ -233,6 +235,7 @@ def _answer(
     citations: Sequence[Citation] = (),
     associations: Sequence[Association] = (),
     vector_only: Sequence[Citation] = (),
+    vector_weight: float = 0.0,
 ) -> Answer:
     context, cited, linked = build(citations, associations, question.token_budget)
     left_out = len(citations) - len(cited)
@@ -249,6 +252,7 @@ def _answer(
         citations=cited,
         associations=linked,
         vector_only=tuple(vector_only),
+        vector_weight=vector_weight,
         notes=tuple(notes),
         timings_ms=clock.total(),
     )

@@ -29,6 +29,7 @@ from setuptools.errors import CompileError
 GLUE = {  # by extension: the header that declares its entries
     "emm.kernel._native": Path("emm/kernel/c/emm_kernel.h"),
     "emm.codec._blocks": Path("emm/codec/c/emm_blocks.h"),
+    "emm_engine._loops": Path("engine/emm_engine/c/emm_loops.h"),
 }
 KERNEL = "emm.kernel._native"
 NATIVE = Path("emm/kernel/native.py")
@@ -69,8 +70,8 @@ def wrong_levels(path: Path) -> list[int]:
 
 
 def output_of(extension: str) -> Path:
-    """The file that its glue goes to."""
-    return Path(*extension.split(".")).with_suffix(".c")
+    """The file that its glue goes to: above the folder of its header."""
+    return GLUE[extension].parents[1] / f"{extension.rpartition('.')[2]}.c"
 
 
 def emit_glue() -> None:

@@ -35,8 +35,9 @@ wanted=$(
     {
         identity
         cat pyproject.toml
-        # What the C extension is built from: sources, headers and the in-tree build backend.
-        find emm/kernel emm/kernel/c tools -maxdepth 1 \( -name '*.c' -o -name '*.h' -o -name '*build*.py' \) ! -name '_native*' \
+        # What the C extensions are built from: sources, headers and the in-tree build backend.
+        find emm/kernel/c emm/codec/c engine/emm_engine/c tools -maxdepth 1 \
+            \( -name '*.c' -o -name '*.h' -o -name '*build*.py' \) \
             -exec cksum {} + | sort
     } | cksum
 )

@@ -132,3 +132,45 @@ def test_terms_are_found_in_linear_time():
         "libc6",
         "x86_64-linux",
     ]
+
+
+# --- what a model knows beyond the words ---------------------------------------------------------
+
+
+def themed(n_texts: int, n_words: int, n_themes: int, seed: int = 5) -> list[str]:
+    """Texts of words that go together (`n_words` of a theme's 40), or, with one theme, of words that do not."""
+    random = np.random.default_rng(seed)
+    vocabulary = [f"{first}{second}{last}" for first in "bdfgk" for second in "aeiou" for last in "lmnrst"]
+    vocabulary = [f"{one}{other}" for one in vocabulary for other in ("dax", "wug", "mip", "tov", "zeb", "lek")]
+    width = len(vocabulary) // n_themes
+    texts = []
+    for _ in range(n_texts):
+        theme = vocabulary[width * int(random.integers(n_themes)) :][:width]
+        texts.append(" ".join(random.choice(theme, n_words, replace=False)))
+    return texts
+
+
+def test_words_that_go_together_are_learnt_and_others_are_not() -> None:
+    """Red when vectors that only repeat the words count as much as words, or those that add to them count less."""
+    assert fit(themed(600, 12, 20)).beyond_words > 0.9
+    assert fit(themed(600, 12, 1)).beyond_words < 0.15
+    assert fit(themed(400, 4, 20)).beyond_words < fit(themed(2000, 12, 20)).beyond_words
+
+
+@pytest.mark.parametrize("texts", [["one"], ["the of and"] * 500, [""] * 300, themed(99, 12, 1)])
+def test_what_cannot_be_told_leaves_the_weight_as_it_is(texts: list[str]) -> None:
+    assert fit(texts).beyond_words == 1.0
+
+
+def test_a_stored_model_says_what_it_knows_and_one_of_an_earlier_version_nothing() -> None:
+    made = fit(themed(600, 12, 5))
+    again = LsaProvider().from_bytes(made.to_bytes())
+    assert again.beyond_words == made.beyond_words < 1.0 and again.fingerprint == made.fingerprint
+    earlier = LsaEmbedder(made._terms, made._components, None)
+    data = earlier.to_bytes()
+    assert b"beyond" not in data and earlier.fingerprint != made.fingerprint
+    read = LsaProvider().from_bytes(data)
+    assert read.beyond_words == 1.0 and read.to_bytes() == data
+    for wrong in (0.0, 1.5, float("nan")):
+        with pytest.raises(EmbedderError, match="contradicts itself"):
+            LsaProvider().from_bytes(LsaEmbedder(made._terms, made._components, wrong).to_bytes())

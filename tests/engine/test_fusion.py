@@ -64,7 +64,7 @@ def test_both_rankings_count_half() -> None:
     places, members = pool_of([best_of(words), best_of(angles)], alone(4))
     assert places.tolist() == [1, 2, 3]
     assert np.allclose(fuse(ranking(words), ranking(angles), places, members), [0.5 + 1 / 18, 0.75, 5 / 18])
-    assert np.allclose(fuse(ranking(words), ranking(angles), places, members, weight=0.9)[0], 0.9 + 0.1 / 9)
+    assert np.allclose(fuse(ranking(words), ranking(angles), places, members, 0.25)[0], 0.8 + 0.2 / 9)
 
 
 def test_the_only_hit_is_worth_all() -> None:

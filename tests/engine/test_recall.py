@@ -6,6 +6,7 @@ because others filled the pool; what is kept outlives a change of the catalog; a
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import sqlite3
@@ -18,9 +19,11 @@ import pytest
 import emm
 from emm_engine import Answer, Archive, Document, Label, Scope
 from emm_engine.catalog.fulltext import WordIndex, telling_words
+from emm_engine.catalog.occurrences import Lengths
 from emm_engine.catalog.roster import Rosters
 from emm_engine.catalog.store import Catalog
 from emm_engine.embeddings.lsa import LsaEmbedder
+from emm_engine.renewal.selection import Selection
 from emm_engine.retrieval.legs import Legs
 from emm_engine.retrieval.lexical import LexicalRecall
 from emm_engine.retrieval.question import Filters, Question, parse_label
@@ -146,6 +149,37 @@ def test_scores_of_words_add_up_to_those_of_fts5(archive: Archive) -> None:
             assert np.abs(found - expected).max() < 1e-4  # a word of more than half of all passages is worth 1e-6
     legs.close()
     catalog.close()
+
+
+def test_a_word_is_worth_what_fts5_says_whatever_the_index_makes_of_it(tmp_path: Path) -> None:
+    """Words of one term, of several and of none; in all columns; after passages have come and gone."""
+    with Archive.create(tmp_path / "a") as archive:
+        texts = (
+            "the na\u00efve pump pumps pumping", "x\u0e34y pump", "ABC\u0301 na\u0308ive", "a seal " * 90, "a valve",
+            "of brass", "brass", "\u4e2d\u6587 pump", "and so on", "rotor", "rotors rotor", "it", "it is", "it was",
+        )  # fmt: skip
+        for at, text in enumerate(texts):
+            archive.ingest([Document(f"seal/{at}", f"note on the valve {at}" if at % 3 else "", text)], RUN)
+        with contextlib.closing(Catalog(tmp_path / "a" / "catalog.sqlite")) as catalog:
+            index = WordIndex(catalog, 1)
+            held = index.lengths(Lengths.none())
+
+            def check(lengths: Lengths) -> None:
+                n_found = 0
+                for word in {word for text in texts for word in telling_words(text)} | {"note", "nowhere", "a\u0e34b"}:
+                    (ids, scores), (same, expected) = index.scores(word, lengths), index._as_phrase(word)
+                    assert ids.tolist() == same.tolist()
+                    assert np.allclose(scores, expected, rtol=1e-12, atol=0.0)
+                    n_found += len(ids)
+                    assert index.tells(word, lengths) == (0 < 2 * len(ids) < len(lengths))
+                assert n_found > 20
+
+            check(held)
+            archive.forget(Selection(scope=RUN, sources=("seal/3",)))
+            archive.ingest([Document("s", "more", "the pump of the rotor, a seal")], RUN)
+            grown = index.lengths(held)
+            assert grown.ids.tolist() == index.lengths(Lengths.none()).ids.tolist() != held.ids.tolist()
+            check(grown)
 
 
 def test_a_word_that_everything_has_still_orders_what_has_nothing_else(tmp_path: Path) -> None:

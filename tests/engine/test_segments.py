@@ -290,6 +290,7 @@ FORGERIES: dict[str, tuple[str, Change]] = {
     "a list longer than its node": ("index.ann", word(N + 3, 0, -1)),
     "an item that is a branch": ("index.ann", word(5, 0, 9)),
     "half a node": ("index.ann", lambda data: data.extend(b"1234")),
+    "half of the codes": ("codes.bin", lambda data: data.__delitem__(slice(1000, None))),
     "more rows than there are": (
         "manifest.json",
         lambda data: over(slice(None), data.replace(b":4000", b":9000"))(data),

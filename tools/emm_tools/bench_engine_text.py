@@ -91,7 +91,8 @@ def _rankings(name: str, embedder: str, found: dict[str, Any]) -> list[str]:
     ]
     head = ["ranking", *(part for metric in metrics for part in (metric, "95 %", f"{OURS} − it"))]
     rows = []
-    for way in RANKINGS:
+    ways = [way for way in RANKINGS if way in every["scores"][metrics[0]]]  # earlier runs know fewer
+    for way in ways:
         row = [way]
         for metric in metrics:
             row += _cells(every["scores"][metric][way], [OURS])
@@ -104,7 +105,7 @@ def _rankings(name: str, embedder: str, found: dict[str, Any]) -> list[str]:
         rows = [
             [way, *(" / ".join(f"{each['scores'][metric][way]['score'][0]:.3f}" for metric in metrics)
                     for each in groups.values())]
-            for way in RANKINGS
+            for way in ways
         ]  # fmt: skip
         lines += table(head, rows)
     return lines

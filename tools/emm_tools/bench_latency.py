@@ -2,6 +2,7 @@
 
 Purpose: one command builds an archive of synthetic text, asks it questions in a process that has done nothing else, and
 stores and prints what that took. Invariants: the time to embed a question is left out, for it belongs to the embedder;
+in both modes what it takes while nothing else runs, for at once words are read meanwhile and each holds up the other;
 the questions of a round are all different, so nothing is answered from an earlier answer; figures of the recalls at
 once and one after the other come from the same run, and every single time is stored.
 """
@@ -81,9 +82,13 @@ class _Figures:
     p99s: list[float]
 
     @classmethod
-    def of(cls, rounds: list[list[dict[str, float]]], statistic: str) -> _Figures:
+    def of(cls, rounds: list[list[dict[str, float]]], alone: list[list[dict[str, float]]], statistic: str) -> _Figures:
+        """`alone`: the rounds of the mode in which nothing runs beside the embedder."""
         over: Callable[[Sequence[float]], float] = min if statistic == "minimum" else statistics.median
-        totals = [[_total(timings) for timings in each] for each in rounds]
+        totals = [
+            [timings["total"] - quiet.get("embed", 0.0) for timings, quiet in zip(*pair, strict=True)]
+            for pair in zip(rounds, alone, strict=True)
+        ]
         every = [over(question) for question in zip(*totals, strict=True)]
         ordered = [sorted(each[1:]) for each in totals]
         steps = {
@@ -99,10 +104,6 @@ class _Figures:
         )
 
 
-def _total(timings: dict[str, float]) -> float:
-    return timings["total"] - timings.get("embed", 0.0)
-
-
 def _percentile(ordered: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
@@ -116,7 +117,8 @@ def _memory() -> dict[str, int]:
 
 def text_of(report: dict[str, Any], statistic: str) -> str:
     """The report as tables with its targets."""
-    figures = {name: _Figures.of(rounds, statistic) for name, rounds in report["timings_ms"].items()}
+    timings = report["timings_ms"]
+    figures = {name: _Figures.of(rounds, timings["one after the other"], statistic) for name, rounds in timings.items()}
     n_rounds = len(report["timings_ms"]["at once"])
     n_questions = len(report["timings_ms"]["at once"][0])
     lines = [

@@ -20,13 +20,14 @@ from emm_tools.bench_questions import Corpus
 from emm_tools.bench_scores import metric, summary
 
 if TYPE_CHECKING:
-    from emm_engine import Archive, Citation
+    from emm_engine import Answer, Archive, Citation
 
 METRICS = {"cranfield": ("nDCG@10", "recall@10"), "med": ("nDCG@10", "recall@10"),
            "locomo": ("recall@5", "recall@10", "recall@20")}  # fmt: skip
-BM25, VECTORS, RRF, CONVEX = "BM25 alone", "vectors alone", "reciprocal rank fusion", "convex fusion alone"
+BM25, VECTORS, RRF = "BM25 alone", "vectors alone", "reciprocal rank fusion"
+EQUAL, CONVEX = "convex, equal weights", "convex fusion alone"
 BM25_NEAR, VECTORS_NEAR, OURS = "--without vector", "--without lexical", "emm ask"
-RANKINGS = (BM25, VECTORS, RRF, CONVEX, BM25_NEAR, VECTORS_NEAR, OURS)
+RANKINGS = (BM25, VECTORS, RRF, EQUAL, CONVEX, BM25_NEAR, VECTORS_NEAR, OURS)
 RRF_K = 60  # Cormack, Clarke & Büttcher 2009
 DEPTH = 100  # of the rankings that reciprocal rank fusion merges, as of those that the engine does
 PASSAGES_MAX = 1000
@@ -50,14 +51,16 @@ class Answers:
     fused: Sequence[Citation]
     words: Sequence[Citation]
     vectors: Sequence[Citation]
+    vector_weight: float = 1.0  # in the engine's fusion
 
     @classmethod
     def of(cls, archive: Archive, corpus: Corpus, question: str) -> Answers:
-        def asked(*without: str) -> Sequence[Citation]:
-            answer = archive.ask(question, corpus.scope, PASSAGES_MAX, TOKENS_MAX, without=without)
-            return answer.citations
+        def asked(*without: str) -> Answer:
+            return archive.ask(question, corpus.scope, PASSAGES_MAX, TOKENS_MAX, without=without)
 
-        return cls(asked(), asked("vector", "matrix"), asked("lexical", "matrix"))
+        every = asked()
+        words, vectors = asked("vector", "matrix"), asked("lexical", "matrix")
+        return cls(every.citations, words.citations, vectors.citations, every.vector_weight)
 
     def rankings(self) -> dict[str, list[Citation]]:
         """Passages, best first, in each of the ways; "alone" is without what neighbours are worth."""
@@ -68,14 +71,15 @@ class Answers:
             BM25: lexical,
             VECTORS: vector,
             RRF: reciprocal_rank_fusion([lexical, vector]),
-            CONVEX: self._convex(lexical, vector),
+            EQUAL: self._convex(lexical, vector, 1.0),
+            CONVEX: self._convex(lexical, vector, self.vector_weight),
             BM25_NEAR: [each.passage_id for each in self.words],
             VECTORS_NEAR: [each.passage_id for each in self.vectors],
             OURS: [each.passage_id for each in self.fused],
         }
         return {name: [known[each] for each in ids[name]] for name in RANKINGS}
 
-    def _convex(self, lexical: Sequence[int], vector: Sequence[int]) -> list[int]:
+    def _convex(self, lexical: Sequence[int], vector: Sequence[int], vector_weight: float) -> list[int]:
         """The engine's fusion of the exact scores that it cites, before it looks at neighbours."""
         from emm_engine.retrieval.fusion import Ranking, fuse
 
@@ -90,7 +94,7 @@ class Answers:
 
         words = ranking([each.lexical for each in pool], lexical)
         angles = ranking([each.vector for each in pool], vector)
-        worth = fuse(words, angles, np.arange(len(pool)), np.ones(len(pool), bool))
+        worth = fuse(words, angles, np.arange(len(pool)), np.ones(len(pool), bool), vector_weight)
         return _ordered(list(zip(worth.tolist(), place, strict=True)))
 
 

@@ -7,19 +7,22 @@ changes; no statistic of another tenant's words moves a score; words are quoted,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from emm_engine.catalog.occurrences import Lengths, Occurrences, read_lengths
 from emm_engine.catalog.schema import fulltext_table
 from emm_engine.catalog.store import Catalog
 from emm_engine.stopwords import STOPWORDS
 
 COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
+K1, B = 1.2, 0.75  # of BM25, as in FTS5
 QUESTION_TERMS_MAX = 64
-WEIGHT_OF_NOTHING = 1e-5  # FTS5 gives a word that more than half of all passages have an inverse frequency of 1e-6
+IDF_MIN = 1e-6  # FTS5 gives it to a word that half of all passages have, or more
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -45,15 +48,34 @@ class WordIndex:
         ((newest, count),) = self._catalog.query(f"SELECT coalesce(max(id), 0), count(*) FROM {self._table}_docsize")
         return int(newest), int(count)
 
-    def tells(self, word: str) -> bool:
-        """Whether a word is worth anything: some passage has it, and at least half of the tenant's have not."""
-        rows = self._catalog.query(
-            f"SELECT -bm25({self._table}) FROM {self._table} WHERE {self._table} MATCH ? LIMIT 1", (f'"{word}"',)
-        )
-        return bool(rows) and rows[0][0] > WEIGHT_OF_NOTHING
+    def lengths(self, held: Lengths) -> Lengths:
+        """How long each passage is; those `held` are taken over."""
+        return read_lengths(self._catalog, self._table, held, self.state()[1])
 
-    def scores(self, word: str) -> Postings:
+    def tells(self, word: str, lengths: Lengths) -> bool:
+        """Whether a word is worth anything: some passage has it, and more than half of the tenant's have not."""
+        ((count,),) = self._catalog.query(
+            f"SELECT count(*) FROM {self._table} WHERE {self._table} MATCH ?", (f'"{word}"',)
+        )
+        return bool(0 < 2 * count < len(lengths))
+
+    def scores(self, word: str, lengths: Lengths) -> Postings:
         """Every passage of the tenant that has a word, superseded ones included, with its BM25 for this word alone."""
+        found = Occurrences(self._catalog, self._table).of(word, COLUMN_WEIGHTS)
+        if found is None:
+            return self._as_phrase(word)
+        ids, often = found
+        words, known = lengths.of(ids)
+        if not known.all():  # another process has just added them
+            ids, often, words = ids[known], often[known], words[known]
+        if not len(ids):
+            return ids, often
+        count = len(ids)
+        idf = max(math.log((len(lengths) - count + 0.5) / (count + 0.5)), IDF_MIN)
+        return ids, idf * (often * (K1 + 1.0)) / (often + K1 * (1.0 - B + B * words / lengths.mean))
+
+    def _as_phrase(self, word: str) -> Postings:
+        """The same from FTS5 itself, whatever the word is."""
         table = self._table
         rows = self._catalog.query(
             f"SELECT rowid, -bm25({table}, ?, ?, ?) FROM {table} WHERE {table} MATCH ? ORDER BY rowid",

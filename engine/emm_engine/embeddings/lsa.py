@@ -16,11 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
+from emm_engine.embeddings.beyond import known_beyond_words
 from emm_engine.embeddings.provider import Float32Array, pack_model, unit_rows, unpack_model
 from emm_engine.embeddings.terms import TermModel
 from emm_engine.errors import EmbedderError
 
-FORMAT = "emm-lsa-1"
+FORMAT = "emm-lsa-2"
+FIRST_FORMAT = "emm-lsa-1"  # says nothing of what is known beyond words
 ROUNDS = 4  # power iterations of the randomised SVD
 SEED = 0
 DENSE_MAX = 300  # up to this many texts the SVD is exact
@@ -31,7 +33,11 @@ class LsaEmbedder:
 
     instant = True
 
-    def __init__(self, terms: TermModel, components: Float32Array) -> None:
+    def __init__(self, terms: TermModel, components: Float32Array, beyond_words: float | None) -> None:
+        self.beyond_words = beyond_words if beyond_words is not None else 1.0
+        self._head = (
+            {"format": FORMAT, "beyond_words": beyond_words} if beyond_words is not None else {"format": FIRST_FORMAT}
+        )
         self._terms = terms
         self._components = np.ascontiguousarray(components, np.float32)
         self._projection = np.ascontiguousarray(self._components.T)  # (n_terms, dim)
@@ -42,7 +48,7 @@ class LsaEmbedder:
 
     @functools.cached_property
     def _stored(self) -> bytes:
-        head = {"format": FORMAT, "dim": self.dim, "terms": len(self._terms.terms)}
+        head = {**self._head, "dim": self.dim, "terms": len(self._terms.terms)}
         return pack_model(head, {**self._terms.stored(), "components": self._components})
 
     def to_bytes(self) -> bytes:
@@ -67,23 +73,35 @@ class LsaProvider:
     name = "lsa"
 
     def fit(self, texts: Sequence[str], dim: int) -> LsaEmbedder:
-        terms, weights = TermModel.fit(texts)
-        components = np.zeros((dim, len(terms.terms)), np.float32)
-        if terms.terms:
-            if min(weights.shape) <= dim or weights.shape[0] <= DENSE_MAX:
-                _, singular, right = np.linalg.svd(weights.toarray(), full_matrices=False)
-            else:
-                _, singular, right = randomized_svd(weights, dim, n_iter=ROUNDS, random_state=SEED)
-            kept = int(np.count_nonzero(singular[:dim] > 1e-5 * singular[0]))
-            components[:kept] = right[:kept]
-        return LsaEmbedder(terms, components)
+        terms, components = _fitted(texts, dim)
+        beyond = known_beyond_words(texts, dim, lambda some, dim: _projection(*_fitted(some, dim)))
+        return LsaEmbedder(terms, components, round(beyond, 3))
 
     def from_bytes(self, data: bytes) -> LsaEmbedder:
         head, stored = unpack_model(data, ("terms", "idf", "components"))
         terms, components = TermModel.from_stored(stored), stored["components"]
-        shape = (head.get("dim"), len(terms.terms))
-        if head.get("format") != FORMAT or components.shape != shape:
+        shape, beyond = (head.get("dim"), len(terms.terms)), head.get("beyond_words")
+        format_ = FORMAT if isinstance(beyond, float) and 0.0 < beyond <= 1.0 else FIRST_FORMAT
+        if head.get("format") != format_ or components.shape != shape:
             raise EmbedderError(
-                "the embedding model contradicts itself", expected=(FORMAT, shape), found=(head, components.shape)
+                "the embedding model contradicts itself", expected=(format_, shape), found=(head, components.shape)
             )
-        return LsaEmbedder(terms, components.astype(np.float32))
+        return LsaEmbedder(terms, components.astype(np.float32), beyond)
+
+
+def _fitted(texts: Sequence[str], dim: int) -> tuple[TermModel, Float32Array]:
+    """(the terms, components (dim, n_terms))."""
+    terms, weights = TermModel.fit(texts)
+    components = np.zeros((dim, len(terms.terms)), np.float32)
+    if terms.terms:
+        if min(weights.shape) <= dim or weights.shape[0] <= DENSE_MAX:
+            _, singular, right = np.linalg.svd(weights.toarray(), full_matrices=False)
+        else:
+            _, singular, right = randomized_svd(weights, dim, n_iter=ROUNDS, random_state=SEED)
+        kept = int(np.count_nonzero(singular[:dim] > 1e-5 * singular[0]))
+        components[:kept] = right[:kept]
+    return terms, components
+
+
+def _projection(terms: TermModel, components: Float32Array) -> tuple[TermModel, Float32Array]:
+    return terms, np.ascontiguousarray(components.T)

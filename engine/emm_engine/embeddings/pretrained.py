@@ -52,6 +52,7 @@ class PretrainedEmbedder:
     """An encoder, its lift, and the domain's terms. `probe` (source_dim,) is what the encoder said of `PROBE`."""
 
     instant = False
+    beyond_words = 1.0
 
     def __init__(self, encoder: Encoder, terms: TermModel, probe: Float32Array, dim: int) -> None:
         self._encoder = encoder

@@ -31,6 +31,9 @@ class Embedder(Protocol):
     instant: bool
     """Thousands of texts a second, always: a question may wait for vectors that are missing."""
 
+    beyond_words: float
+    """In (0, 1]: what its vectors know that the words themselves do not tell; 1 for a model that was made elsewhere."""
+
     @property
     def fingerprint(self) -> str:
         """64 hex digits: SHA-256 of the stored form."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from emm_engine.documents import Label
 from emm_engine.embeddings.provider import Float32Array
+from emm_engine.loops import loops
 from emm_engine.matrices.labels import sign_bits
 
 Packed = npt.NDArray[np.uint8]  # (dim / 8 rounded up, n): byte j holds the signs of numbers 8j to 8j + 7
@@ -32,11 +33,18 @@ def products(codes: Packed, vector: Float32Array) -> npt.NDArray[np.float64]:
     """(n,) dot products of a vector (dim,) with each code."""
     padded = np.zeros(8 * len(codes), np.float64)
     padded[: len(vector)] = vector
-    tables = _SIGNS @ padded.reshape(-1, 8).T  # (256, dim / 8)
+    tables = np.ascontiguousarray((_SIGNS @ padded.reshape(-1, 8).T).T)  # (dim / 8, 256)
+    compiled = loops()
+    total = compiled.table_sums(codes, tables) if compiled is not None else _sums(codes, tables)
+    return total / math.sqrt(len(vector))
+
+
+def _sums(codes: Packed, tables: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What the compiled loop computes, to the bit."""
     n_labels = codes.shape[1]
     total, found = np.zeros(n_labels, np.float64), np.empty(n_labels, np.float64)
     index = np.empty(n_labels, np.intp)  # NumPy would make one for each row, and look twice whether it is in bounds
-    for row, table in zip(codes, np.ascontiguousarray(tables.T), strict=True):
+    for row, table in zip(codes, tables, strict=True):
         index[:] = row
         total += np.take(table, index, out=found, mode="clip")
-    return total / math.sqrt(len(vector))
+    return total

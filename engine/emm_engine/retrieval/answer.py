@@ -73,6 +73,7 @@ class Answer:
     citations: tuple[Citation, ...]
     associations: tuple[Association, ...]
     vector_only: tuple[Citation, ...]  # what vectors alone would have answered
+    vector_weight: float  # of vectors beside 1 for words; 0 where they were not asked
     notes: tuple[str, ...]
     timings_ms: dict[str, float] = field(default_factory=dict)
 

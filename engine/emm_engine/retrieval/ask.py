@@ -90,6 +90,7 @@ class Retrieval:
         asked = _Asked(question, recalls, runs, reader, roster, visible, clock)
         clock.mark("roster")
         words = self._lexical.begin(question.text, runs[0].tenant_id, roster) if LEXICAL in recalls else None
+        clock.mark(LEXICAL)
         try:
             if self._catalog.embedder(scope.tenant, scope.domain) is None:
                 return self._from_text(asked, words)
@@ -118,10 +119,13 @@ class Retrieval:
         n_missing = self._vectors.make_ready(asked.runs, asked.roster, embedder, store)
         asked.clock.mark("vectors_ready")
         patterns = self._begin_matrix(asked, conditions)
+        asked.clock.mark(MATRIX)
         try:
             n_wanted = max(POOL if VECTOR in asked.recalls else 0, NEAREST if patterns is not None else 0)
             nearest = self._nearest(asked, key, store, n_wanted)
             asked.clock.mark(VECTOR)
+            if words is not None:
+                words.join()
         finally:
             if patterns is not None:
                 wait([patterns])
@@ -135,6 +139,7 @@ class Retrieval:
             ranking,
             by_vectors,
             lambda places: self._vectors.cosines(key, asked.runs, asked.roster, places, store).astype(np.float64),
+            embedder.beyond_words,
         )
         asked.clock.mark("fusion")
         citations = cite(asked.reader, ranked.first(asked.question.k))
@@ -153,7 +158,8 @@ class Retrieval:
                 n_pairs = self._patterns.standing(asked.runs).absorbed
                 notes.append(f"no association stands out ({n_pairs} pair{'s' if n_pairs > 1 else ''})")
         asked.clock.mark("evidence")
-        return _answer(asked.question, asked.recalls, asked.clock, notes, citations, associations, alone)
+        weight = embedder.beyond_words if by_vectors is not None else 0.0
+        return _answer(asked.question, asked.recalls, asked.clock, notes, citations, associations, alone, weight)
 
     def _begin_matrix(self, asked: _Asked, key: Float32Array) -> Future[list[Strength]] | None:
         if MATRIX not in asked.recalls or asked.question.filters != Filters() or not key.any():
@@ -229,6 +235,7 @@ def _answer(
     citations: Sequence[Citation] = (),
     associations: Sequence[Association] = (),
     vector_only: Sequence[Citation] = (),
+    vector_weight: float = 0.0,
 ) -> Answer:
     context, cited, linked = build(citations, associations, question.token_budget)
     left_out = len(citations) - len(cited)
@@ -245,6 +252,7 @@ def _answer(
         citations=cited,
         associations=linked,
         vector_only=tuple(vector_only),
+        vector_weight=vector_weight,
         notes=tuple(notes),
         timings_ms=clock.total(),
     )

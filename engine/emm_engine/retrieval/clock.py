@@ -17,9 +17,9 @@ class Clock:
         self._started = self._last = time.perf_counter()
 
     def mark(self, name: str) -> None:
-        """The step that ends now."""
+        """The step that ends now; one that is taken up again goes on."""
         now = time.perf_counter()
-        self._marks[name] = _ms(now - self._last)
+        self._marks[name] = self._marks.get(name, 0.0) + _ms(now - self._last)
         self._last = now
 
     def total(self) -> dict[str, float]:

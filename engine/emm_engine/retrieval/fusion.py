@@ -1,9 +1,10 @@
 """Convex fusion of two rankings, rescored exactly over their union, and what stands beside a hit.
 
 Purpose: the hybrid ranking. The pool is the union of the top 100 of each ranking; both scores are exact for every
-member, are scaled to [0, 1] over the pool and averaged; then each passage is given a share of what its neighbours in
-the same document are worth. Invariants: pure arithmetic, no I/O; the order is (score descending, place ascending), so
-equal inputs give equal rankings; scores lie in [0, 1], and the only passage that a ranking has is worth 1 in it.
+member, are scaled to [0, 1] over the pool and averaged, vectors by what they know beyond words; then each passage is
+given a share of what its neighbours in the same document are worth. Invariants: pure arithmetic, no I/O; the order is
+(score descending, place ascending), so equal inputs give equal rankings; scores lie in [0, 1], and the only passage
+that a ranking has is worth 1 in it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 POOL = 100  # members each ranking contributes
-WEIGHT_LEXICAL = 0.5
 SHARES = ((1, 0.4), (2, 0.15))  # (distance, share of a neighbour's score that a passage gets)
 REACH_CHARS = 150  # a longer passage stands on its own feet: its neighbours count the less, the longer they are
 
@@ -73,13 +73,13 @@ def pool_of(rankings: Sequence[Places], neighbours: Neighbours) -> tuple[Places,
 
 
 def fuse(
-    lexical: Ranking | None, vector: Ranking | None, places: Places, members: Mask, weight: float = WEIGHT_LEXICAL
+    lexical: Ranking | None, vector: Ranking | None, places: Places, members: Mask, vector_weight: float = 1.0
 ) -> Floats:
-    """(p,) weight·lexical + (1 − weight)·vector of these places, each scaled over the members.
+    """(p,) (lexical + w · vector) / (1 + w) of these places, each scaled over the members; w in (0, 1].
 
     A ranking that has nothing, or was not asked, leaves all the weight to the other.
     """
-    shares = [(lexical, weight), (vector, 1.0 - weight)]
+    shares = [(lexical, 1.0), (vector, vector_weight)]
     told = [(ranking, share) for ranking, share in shares if ranking is not None and len(ranking.best)]
     total = np.zeros(len(places), np.float64)
     for ranking, share in told:

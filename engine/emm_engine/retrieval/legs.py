@@ -8,6 +8,7 @@ question.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -25,20 +26,26 @@ class Legs:
     def __init__(self, open_catalog: Callable[[], Catalog]) -> None:
         self.parallel = True
         self._readers = [_Reader(open_catalog, f"emm-words-{number}") for number in range(READERS)]
+        self._n_first = min(max(len(os.sched_getaffinity(0)) - 1, 1), READERS)
         self._computing = ThreadPoolExecutor(1, "emm-matrix")
 
     def reading(self, work: Callable[[Catalog], T]) -> list[Future[T]]:
-        """Start the same work in each reading thread; it shares its tasks out by itself."""
-        return self._begun([reader.start(work) for reader in self._readers])
+        """Start the same work in the reading threads that have a processor beside the caller's; it shares its tasks out
+        by itself."""
+        return [self._begun(reader.start(work)) for reader in self._readers[: self._n_first]]
+
+    def joining(self, work: Callable[[Catalog], T]) -> list[Future[T]]:
+        """Start the same work in the others: the caller has nothing more to do than to wait."""
+        return [self._begun(reader.start(work)) for reader in self._readers[self._n_first :]]
 
     def computing(self, work: Callable[[], T]) -> Future[T]:
         """Start work that needs no catalog."""
-        return self._begun([self._computing.submit(work)])[0]
+        return self._begun(self._computing.submit(work))
 
-    def _begun(self, futures: list[Future[T]]) -> list[Future[T]]:
+    def _begun(self, future: Future[T]) -> Future[T]:
         if not self.parallel:
-            wait(futures)
-        return futures
+            wait([future])
+        return future
 
     def close(self) -> None:
         """Wait for what runs and close the threads' catalogs; done twice, the second time changes nothing."""

@@ -9,13 +9,14 @@ are read in all reading threads, and everything else happens in the thread that 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
 
 import numpy as np
 import numpy.typing as npt
 
 from emm_engine.catalog.fulltext import Postings, WordIndex, telling_words
+from emm_engine.catalog.occurrences import Lengths
 from emm_engine.catalog.roster import Roster
 from emm_engine.catalog.store import Catalog
 from emm_engine.retrieval.legs import Legs
@@ -38,6 +39,7 @@ class LexicalRecall:
         self._kept: OrderedDict[Key, Worth | None] = OrderedDict()
         self._kept_bytes = 0
         self._read_at: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}  # by tenant: version, state of its text
+        self._lengths: dict[int, Lengths] = {}  # by tenant
 
     def begin(self, question: str, tenant_id: int, roster: Roster) -> Reading:
         """Start to read the question's words."""
@@ -50,14 +52,16 @@ class LexicalRecall:
         """Drop what is kept when the tenant's text is no longer what it was read from."""
         version, state = self._read_at.get(tenant_id, (None, None))
         if version != roster.version:
-            now = WordIndex(self._catalog, tenant_id).state()
+            index = WordIndex(self._catalog, tenant_id)
+            now = index.state()
             if state != now:
                 self._kept.clear()
                 self._kept_bytes = 0
+                self._lengths[tenant_id] = index.lengths(self._lengths.get(tenant_id, Lengths.none()))
             self._read_at[tenant_id] = (roster.version, now)
 
-    def _start(self, words: Iterable[str], tenant_id: int, *, only_telling: bool) -> list[Future[Found]]:
-        todo = deque(words)
+    def _start(self, words: Iterable[str], tenant_id: int, *, only_telling: bool) -> _Task:
+        todo, lengths = deque(words), self._lengths[tenant_id]
 
         def work(catalog: Catalog) -> Found:
             index, found = WordIndex(catalog, tenant_id), Found()
@@ -66,19 +70,19 @@ class LexicalRecall:
                     word = todo.popleft()
                 except IndexError:  # another thread has just taken the last
                     break
-                found[word] = index.scores(word) if not only_telling or index.tells(word) else None
+                telling = not only_telling or index.tells(word, lengths)
+                found[word] = index.scores(word, lengths) if telling else None
             return found
 
-        return self._legs.reading(work) if todo else []
+        return _Task(self._legs, work, todo)
 
-    def finish(self, words: Iterable[str], tenant_id: int, roster: Roster, started: list[Future[Found]]) -> Scores:
+    def finish(self, words: Iterable[str], tenant_id: int, roster: Roster, started: _Task) -> Scores:
         """(n,) BM25 of each passage of the roster, 0 where it has none of the words."""
         worths = self._gathered(words, roster, started)
         if not any(worth is not None for worth in worths.values()):
             # what is worth nothing beside others still orders what has nothing else
-            every = self._start(words, tenant_id, only_telling=False)
-            wait(every)
-            worths = {word: _placed(postings, roster) for each in every for word, postings in each.result().items()}
+            every = self._start(words, tenant_id, only_telling=False).found()
+            worths = {word: _placed(postings, roster) for word, postings in every.items()}
         total = np.zeros(len(roster), np.float64)
         for word in words:
             worth = worths[word]
@@ -86,9 +90,8 @@ class LexicalRecall:
                 total[worth[0]] += worth[1]
         return total
 
-    def _gathered(self, words: Iterable[str], roster: Roster, started: list[Future[Found]]) -> dict[str, Worth | None]:
-        wait(started)
-        read = {word: postings for each in started for word, postings in each.result().items()}
+    def _gathered(self, words: Iterable[str], roster: Roster, started: _Task) -> dict[str, Worth | None]:
+        read = started.found()
         worths: dict[str, Worth | None] = {}
         for word in words:
             key = (roster.runs, word)
@@ -105,11 +108,34 @@ class LexicalRecall:
         self._kept_bytes += _size(worth)
 
 
+class _Task:
+    """Words to read, shared by the reading threads."""
+
+    def __init__(self, legs: Legs, work: Callable[[Catalog], Found], todo: deque[str]) -> None:
+        self._legs = legs
+        self._work = work
+        self._todo = todo
+        self._started = legs.reading(work) if todo else []
+
+    def join(self) -> None:
+        """Let every reading thread help with what is left."""
+        if self._todo:
+            self._started += self._legs.joining(self._work)
+
+    def wait(self) -> None:
+        wait(self._started)
+
+    def found(self) -> Found:
+        self.join()
+        self.wait()
+        return {word: postings for each in self._started for word, postings in each.result().items()}
+
+
 class Reading:
     """The words of one question, on their way."""
 
     def __init__(
-        self, recall: LexicalRecall, words: Sequence[str], tenant_id: int, roster: Roster, started: list[Future[Found]]
+        self, recall: LexicalRecall, words: Sequence[str], tenant_id: int, roster: Roster, started: _Task
     ) -> None:
         self._recall = recall
         self._words = words
@@ -121,9 +147,13 @@ class Reading:
         """(n,) BM25 of each passage of the roster."""
         return self._recall.finish(self._words, self._tenant_id, self._roster, self._started)
 
+    def join(self) -> None:
+        """Whoever asks has nothing more to do until the words are read: let more threads read."""
+        self._started.join()
+
     def wait(self) -> None:
         """Until no thread reads for this question."""
-        wait(self._started)
+        self._started.wait()
 
 
 def _placed(postings: Postings | None, roster: Roster) -> Worth | None:

@@ -36,6 +36,7 @@ def merged(
     words: Ranking | None,
     nearest: Places | None,  # best first
     cosines: Callable[[Places], Floats],  # exact, of any places
+    vector_weight: float = 1.0,  # of a word's 1
 ) -> Ranked:
     """The fused and smoothed ranking of whatever the recalls that were asked have found."""
     nobody = np.zeros(len(roster), np.float64)
@@ -47,7 +48,7 @@ def merged(
         scores = nobody.copy()
         scores[places] = cosines(places)
         angles = Ranking(scores, nearest)
-    scores = smoothed(fuse(words, angles, places, members), places, neighbours, roster.lengths)
+    scores = smoothed(fuse(words, angles, places, members, vector_weight), places, neighbours, roster.lengths)
     order = np.lexsort((places, -scores))
     order = order[scores[order] > 0.0]
     at = places[order]

@@ -51,6 +51,7 @@ class FannedEmbedder:
 
     def __init__(self, embedder: Embedder, kind: str, workers: Workers) -> None:
         self.instant = embedder.instant
+        self.beyond_words = embedder.beyond_words
         self._embedder = embedder
         self._kind = kind
         self._workers = workers

@@ -22,7 +22,7 @@ from typing import Final
 
 from emm_engine.vectors.log import TruthLog, positions
 from emm_engine.vectors.sealing import Tuning, new_part, read_view, seal
-from emm_engine.vectors.segment import INDEX, DamagedError, Model
+from emm_engine.vectors.segment import CODES, INDEX, DamagedError, Model
 from emm_engine.vectors.segment_set import MERGE_LOCK, Part, SegmentFolder, SegmentSet
 from emm_engine.vectors.view import View
 
@@ -63,7 +63,7 @@ class Background:
 
 
 def plan(sealed: SegmentSet, tuning: Tuning, spoilt: Collection[str] = ()) -> tuple[Part, ...]:
-    """The segments that are to become one next; none where all is well. `spoilt`: those whose index is damaged."""
+    """The segments that are to become one next; none where all is well. `spoilt`: those to be written anew."""
     tiers: dict[int, list[Part]] = {}
     for part in sealed.parts:
         tier = int(math.log(max(part.n_alive / tuning.tail_max, 1.0), tuning.fan_in) + 1e-9)
@@ -139,7 +139,7 @@ def maintain(root: Path, namespace: str, model: Model, tuning: Tuning, thorough:
 
 
 def _spoilt(folder: SegmentFolder, distrusted: set[str], done: list[str]) -> set[str]:
-    """Names of segments whose index is damaged; distrusts the set where anything else is."""
+    """Names of segments whose index or codes are damaged or not there; distrusts the set where anything else is."""
     sealed, mark = folder.read()
     spoilt = set()
     for part in sealed.parts if sealed is not None else ():
@@ -147,10 +147,14 @@ def _spoilt(folder: SegmentFolder, distrusted: set[str], done: list[str]) -> set
             part.segment.check()
         except DamagedError as error:
             done.append(f"{error} of segment {part.segment.name} is damaged")
-            if str(error) == INDEX:
+            if str(error) in (CODES, INDEX):
                 spoilt.add(part.segment.name)
             elif mark is not None:
                 distrusted.add(mark)
+        else:
+            if not part.segment.has_codes:
+                done.append(f"{CODES} of segment {part.segment.name} is not there")
+                spoilt.add(part.segment.name)
     return spoilt
 
 

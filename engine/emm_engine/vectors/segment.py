@@ -1,11 +1,12 @@
 """A sealed segment: vectors that are mapped and not read, and a manifest that vouches for every file.
 
 Purpose: the checked form of a stretch of the truth log. The one module that imports mmap-ninja. A folder holds
-`rows.bin` (id, text hash, CRC-32 of the log's record, for each row), `vectors/` (an mmap-ninja array), `index.ann`
-where there is an index, and `manifest.json`. Invariants: a segment is never changed, it appears under its name whole;
-ids ascend and are dense, the place of a row is its number in the index; small files are hashed as a whole when the
-segment is opened; a vector is checked against its CRC, which binds it to its id and text, when it is first used, or
-all of them against the file's SHA-256; the index is hashed before Annoy sees it.
+`rows.bin` (id, text hash, CRC-32 of the log's record, for each row), `vectors/` (an mmap-ninja array), `codes.bin` (its
+rows once more, rounded to bytes), `index.ann` where there is an index, and `manifest.json`. Invariants: a segment is
+never changed, it appears under its name whole; ids ascend and are dense, the place of a row is its number in the index;
+small files are hashed as a whole when the segment is opened; a vector is checked against its CRC, which binds it to its
+id and text, when it is first used, or all of them against the file's SHA-256; codes are hashed before the first search,
+the index before Annoy sees it; without either, or where it is damaged, the vectors answer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from mmap_ninja import numpy as ninja
 
 from emm_engine.embeddings.provider import Float32Array
 from emm_engine.files import sync_file, sync_folder
+from emm_engine.loops import loops
+from emm_engine.vectors.codes import Codes, coded, file_bytes, map_file, over
 from emm_engine.vectors.index import METRIC, Index, IndexFacts, build, load
 from emm_engine.vectors.log import KIND_ADD, Hashes, Rows, encode, record_of
 from emm_engine.vectors.ranking import SCAN_ROWS, Places
@@ -37,6 +40,7 @@ MANIFEST: Final = "manifest.json"
 ROWS: Final = "rows.bin"
 DATA: Final = "vectors/data.ninja"
 NOTES: Final = ("dtype", "order", "shape", "type")  # how mmap-ninja remembers what an array is
+CODES: Final = "codes.bin"
 INDEX: Final = "index.ann"
 SMALL: Final = (ROWS, *(f"vectors/{name}.ninja" for name in NOTES))
 ROW: Final = np.dtype([("id", "<i8"), ("hash", "<u8"), ("crc", "<u4")])
@@ -71,6 +75,8 @@ class Segment:
         self._vectors: Float32Array = np.asarray(vectors)  # (n, dim)
         self._map: mmap.mmap = vectors.base
         self._checked = np.zeros(len(rows), bool)
+        self._codes: Codes | None = None
+        self._codes_opened = False
         self._index: Index | None = None
         self._index_opened = False
 
@@ -106,6 +112,25 @@ class Segment:
         """The system may have back what a look at everything has mapped; it comes again when it is needed."""
         self._map.madvise(mmap.MADV_DONTNEED)
 
+    @property
+    def has_codes(self) -> bool:
+        """Segments of earlier versions have none."""
+        return CODES in self._files
+
+    def codes(self) -> Codes | None:
+        """The codes, checked the first time; None where there are none, or damaged ones, or nothing reads them fast."""
+        if not self._codes_opened:
+            self._codes_opened = True
+            compiled = loops()
+            if self.has_codes and compiled is not None:
+                try:
+                    data = map_file(self.path / CODES, len(self), self._vectors.shape[1])
+                except (OSError, ValueError):
+                    return None
+                if hashlib.sha256(data.data).hexdigest() == self._files[CODES]["sha256"]:
+                    self._codes = over(data, len(self), self._vectors.shape[1], compiled)
+        return self._codes
+
     def index(self) -> Index | None:
         """The index, checked and loaded the first time; None where there is none or it is damaged."""
         if not self._index_opened:
@@ -132,12 +157,13 @@ class Segment:
 def write_segment(folder: Path, model: Model, blocks: Iterable[Rows], trees: int) -> Path:
     """A new segment in `folder`, durable under its name, of rows whose ids ascend; with an index if `trees` > 0.
 
-    Takes the memory of one block, and 20 bytes a row. A process that dies leaves a hidden folder behind.
+    Takes the memory of one block, and 32 bytes a row. A process that dies leaves a hidden folder behind.
     """
     name = secrets.token_hex(8)
     path = folder / f".{name}.tmp"
     (path / "vectors").mkdir(parents=True)
     parts: list[npt.NDArray[np.void]] = []
+    columns: list[Float32Array] = []
     for block in blocks:
         records = _records(block)
         rows = np.zeros(len(records), ROW)
@@ -148,10 +174,16 @@ def write_segment(folder: Path, model: Model, blocks: Iterable[Rows], trees: int
         else:
             ninja.from_ndarray(path / "vectors", np.ascontiguousarray(block.vectors, "<f4")).flush()
         parts.append(rows)
+        codes, beside = coded(block.vectors)
+        with (path / CODES).open("ab") as file:
+            file.write(codes.tobytes())
+        columns.append(beside)
+    with (path / CODES).open("ab") as file:
+        file.write(np.concatenate(columns).tobytes())
     rows = np.concatenate(parts)
     (path / ROWS).write_bytes(rows.tobytes())
     facts = build(ninja.open_existing(path / "vectors"), path / INDEX, trees) if trees else None
-    files = {each: path / each for each in (*SMALL, DATA, *([INDEX] if facts is not None else []))}
+    files = {each: path / each for each in (*SMALL, DATA, CODES, *([INDEX] if facts is not None else []))}
     manifest = {
         "format": FORMAT,
         "dim": model.dim,
@@ -193,11 +225,11 @@ def _opened(path: Path, model: Model, facts: dict[str, Any]) -> Segment:
     if (facts["format"], facts["dim"], facts["fingerprint"]) != (FORMAT, model.dim, model.fingerprint):
         raise DamagedError(MANIFEST)
     files, index = facts["files"], facts["index"]
-    if not isinstance(n, int) or n < 1 or set(files) != {*SMALL, DATA, *([INDEX] if index else [])}:
+    if not isinstance(n, int) or n < 1 or set(files) - {CODES} != {*SMALL, DATA, *([INDEX] if index else [])}:
         raise DamagedError(MANIFEST)
     if index and IndexFacts(**index).metric != METRIC:
         raise DamagedError(MANIFEST)
-    sizes = {ROWS: n * ROW.itemsize, DATA: n * model.dim * 4}
+    sizes = {ROWS: n * ROW.itemsize, DATA: n * model.dim * 4, CODES: file_bytes(n, model.dim)}
     for name, entry in files.items():
         if entry["bytes"] != sizes.get(name, entry["bytes"]):
             raise DamagedError(name)

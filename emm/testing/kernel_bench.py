@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -182,9 +183,11 @@ def limits(rounds: int) -> dict[str, float]:
 def about() -> dict[str, Any]:
     """Where, with which versions and when a run was made."""
     found: dict[str, Any] = asdict(this_machine())
-    for package in ("scipy", "torch"):
-        there = module(package)
-        found[package] = None if there is None else there.__version__
+    for package in ("scipy", "torch"):  # not imported: that would count in the memory of whoever asks
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
     return {**found, "when": datetime.now(UTC).isoformat(timespec="seconds")}
 
 

@@ -88,7 +88,7 @@ class Archive:
         self._moving = Moving(catalog, self._shelf, self._carrying, self._rolling_up)
         self._consulting = Consulting(catalog, self._shelf)
         asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
-        self._retrieval = Retrieval(catalog, self._consulting, asking, lambda: Catalog(catalog.path))
+        self._retrieval = Retrieval(catalog, self._consulting, asking, catalog.again)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:

@@ -10,20 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from emm_engine.catalog.schema import fulltext_table
 from emm_engine.catalog.store import Catalog
+from emm_engine.catalog.textindex import Postings as Postings
 from emm_engine.stopwords import STOPWORDS
 
-COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
 QUESTION_TERMS_MAX = 64
 WEIGHT_OF_NOTHING = 1e-5  # FTS5 gives a word that more than half of all passages have an inverse frequency of 1e-6
 
 _WORD = re.compile(r"[^\W_]+")
-
-Postings = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # passage ids, ascending, and BM25, higher is better
 
 
 def telling_words(question: str) -> Sequence[str]:
@@ -37,28 +31,17 @@ class WordIndex:
     """One tenant's words, in whatever thread its catalog belongs to."""
 
     def __init__(self, catalog: Catalog, tenant_id: int) -> None:
-        self._catalog = catalog
-        self._table = fulltext_table(tenant_id)
+        self._fulltext = catalog.fulltext
+        self._tenant_id = tenant_id
 
     def state(self) -> tuple[int, int]:
         """(newest passage, how many): changes whenever the tenant's text does, for ids are never used twice."""
-        ((newest, count),) = self._catalog.query(f"SELECT coalesce(max(id), 0), count(*) FROM {self._table}_docsize")
-        return int(newest), int(count)
+        return self._fulltext.state(self._tenant_id)
 
     def tells(self, word: str) -> bool:
         """Whether a word is worth anything: some passage has it, and at least half of the tenant's have not."""
-        rows = self._catalog.query(
-            f"SELECT -bm25({self._table}) FROM {self._table} WHERE {self._table} MATCH ? LIMIT 1", (f'"{word}"',)
-        )
-        return bool(rows) and rows[0][0] > WEIGHT_OF_NOTHING
+        return self._fulltext.worth(self._tenant_id, word) > WEIGHT_OF_NOTHING
 
     def scores(self, word: str) -> Postings:
         """Every passage of the tenant that has a word, superseded ones included, with its BM25 for this word alone."""
-        table = self._table
-        rows = self._catalog.query(
-            f"SELECT rowid, -bm25({table}, ?, ?, ?) FROM {table} WHERE {table} MATCH ? ORDER BY rowid",
-            (*COLUMN_WEIGHTS, f'"{word}"'),
-        )
-        n_rows = len(rows)
-        ids = np.fromiter((row[0] for row in rows), np.int64, n_rows)
-        return ids, np.fromiter((row[1] for row in rows), np.float64, n_rows)
+        return self._fulltext.postings(self._tenant_id, word)

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from emm_engine.catalog.database import Database
 from emm_engine.catalog.schema import create_fulltext, fulltext_table
 
 COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
 
 Entry = tuple[int, str, str, str]  # passage id, source, title, body
+Postings = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # passage ids, ascending, and BM25, higher is better
 
 
 class FullText(Protocol):
@@ -38,12 +42,20 @@ class FullText(Protocol):
         """Take passages out, given as they were added."""
         ...
 
-    def scores(self, tenant_id: int, expression: str, where: str, parameters: Sequence[object]) -> dict[int, float]:
-        """{passage id: BM25} of what matches; higher is better.
+    def state(self, tenant_id: int) -> tuple[int, int]:
+        """(newest passage, how many), of an index that is there."""
+        ...
 
-        `expression` is quoted words joined by OR or by AND (`search.match_expression`); `where` is a condition over
-        `passages JOIN documents` that says what may be seen.
-        """
+    def worth(self, tenant_id: int, word: str) -> float:
+        """BM25 of the first passage that has a word, every column counting alike; 0 where none has."""
+        ...
+
+    def postings(self, tenant_id: int, word: str) -> Postings:
+        """Every passage that has a word, superseded ones included, with its BM25 for this word alone."""
+        ...
+
+    def holding(self, tenant_id: int, words: Sequence[str], where: str, parameters: Sequence[object]) -> list[int]:
+        """The passages that have all of these words; `where` is a condition over `passages` that says which may."""
         ...
 
     def count(self, tenant_id: int) -> int:
@@ -73,16 +85,36 @@ class Fts5FullText:
             f"INSERT INTO {table}({table}, rowid, source, title, body) VALUES ('delete', ?, ?, ?, ?)", entries
         )
 
-    def scores(self, tenant_id: int, expression: str, where: str, parameters: Sequence[object]) -> dict[int, float]:
-        """CROSS JOIN fixes the order: from the matches to their rows (the other way round takes seconds)."""
+    def state(self, tenant_id: int) -> tuple[int, int]:
+        table = fulltext_table(tenant_id)
+        ((newest, count),) = self._database.query(f"SELECT coalesce(max(id), 0), count(*) FROM {table}_docsize")
+        return int(newest), int(count)
+
+    def worth(self, tenant_id: int, word: str) -> float:
+        table = fulltext_table(tenant_id)
+        rows = self._database.query(f"SELECT -bm25({table}) FROM {table} WHERE {table} MATCH ? LIMIT 1", (f'"{word}"',))
+        return float(rows[0][0]) if rows else 0.0
+
+    def postings(self, tenant_id: int, word: str) -> Postings:
         table = fulltext_table(tenant_id)
         rows = self._database.query(
-            f"SELECT passage_id, -bm25({table}, ?, ?, ?) FROM {table} "
-            f"CROSS JOIN passages ON passage_id = {table}.rowid CROSS JOIN documents USING(document_id) "
-            f"WHERE {table} MATCH ? AND {where}",
-            (*COLUMN_WEIGHTS, expression, *parameters),
+            f"SELECT rowid, -bm25({table}, ?, ?, ?) FROM {table} WHERE {table} MATCH ? ORDER BY rowid",
+            (*COLUMN_WEIGHTS, f'"{word}"'),
         )
-        return dict(rows)
+        n_rows = len(rows)
+        ids = np.fromiter((row[0] for row in rows), np.int64, n_rows)
+        return ids, np.fromiter((row[1] for row in rows), np.float64, n_rows)
+
+    def holding(self, tenant_id: int, words: Sequence[str], where: str, parameters: Sequence[object]) -> list[int]:
+        """CROSS JOIN fixes the order: from the matches to their rows (the other way round takes seconds)."""
+        table = fulltext_table(tenant_id)
+        expression = " AND ".join(f'"{word}"' for word in words)
+        rows = self._database.query(
+            f"SELECT passage_id FROM {table} CROSS JOIN passages ON passage_id = {table}.rowid "
+            f"WHERE {table} MATCH ? AND {where} ORDER BY passage_id",
+            (expression, *parameters),
+        )
+        return [row[0] for row in rows]
 
     def count(self, tenant_id: int) -> int:
         table = fulltext_table(tenant_id)

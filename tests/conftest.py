@@ -27,7 +27,7 @@ BUDGETS_S: dict[str, float] = {
     "repair": 120,
     "inspection": 60,
     "browser": 60,
-    "engine": 240,  # killed processes, workers and servers
+    "engine": 280,  # killed processes, workers and servers; both databases
     "tools": 150,
     "fuzz": 240,  # two minutes when two workers share it
     "spec": 90,

@@ -88,23 +88,30 @@ class Archive:
         self._moving = Moving(catalog, self._shelf, self._carrying, self._rolling_up)
         self._consulting = Consulting(catalog, self._shelf)
         asking = functools.partial(self._models.of, patience=FOR_QUESTIONS)
-        self._retrieval = Retrieval(catalog, self._consulting, asking, lambda: Catalog(catalog.path))
+        self._retrieval = Retrieval(catalog, self._consulting, asking, catalog.again)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
-        """A new archive in a new or empty folder; `ExistsError` where something is already."""
+    def create(cls, path: str | os.PathLike[str], clock: Clock | None = None, catalog: str | None = None) -> Archive:
+        """A new archive in a new or empty folder; `ExistsError` where something is already.
+
+        `catalog` is the URL of the PostgreSQL database that is to hold the catalog (empty: a file in the folder; None:
+        what the variable `EMM_CATALOG` says). The archive remembers it without its password.
+        """
         root = Path(path)
         if root.exists() and (not root.is_dir() or any(not _is_leftover(each) for each in root.iterdir())):
             raise ExistsError("there is something under that name already", file=str(path))
         make_folder(root)
-        catalog_place.create(root)
-        return cls.open(root, clock)
+        catalog_place.create(root, catalog)
+        return cls.open(root, clock, catalog)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], clock: Clock | None = None) -> Archive:
-        """An existing archive; `MissingError` where there is none."""
+    def open(cls, path: str | os.PathLike[str], clock: Clock | None = None, catalog: str | None = None) -> Archive:
+        """An existing archive; `MissingError` where there is none.
+
+        `catalog` (else `EMM_CATALOG`) is another URL of the server that the archive remembers, say one with a password.
+        """
         root = Path(path)
-        return cls(root, catalog_place.open_catalog(root), clock or SystemClock())
+        return cls(root, catalog_place.open_catalog(root, catalog), clock or SystemClock())
 
     def close(self) -> None:
         self._retrieval.close()
@@ -282,7 +289,8 @@ class Archive:
         `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
         """
         started, out = time.perf_counter(), Path(path)
-        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock) as other:
+        whole = catalog_place.IN_THE_FOLDER
+        with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock, whole) as other:
             copied, rollups = Travelling(self._side(), other._side(exported=True), other._rolling_up, progress).bring(
                 place, place
             )
@@ -301,6 +309,7 @@ class Archive:
         `CatalogError` where the archive at `path` is not what an export is.
         """
         started = time.perf_counter()
+        catalog_place.require_whole(Path(path))
         with Archive.open(path, self._clock) as other:
             place = exported_scope(other._catalog, str(path))
             travelling = Travelling(other._side(exported=True), self._side(), self._rolling_up, progress)
@@ -520,4 +529,4 @@ class Archive:
 
 def _is_leftover(path: Path) -> bool:
     """True for what a killed `create` may leave behind, which the next one may ignore."""
-    return path.name.startswith(LEFTOVER_PREFIX)
+    return path.name.startswith((LEFTOVER_PREFIX, f".{LEFTOVER_PREFIX}"))  # the second: of a file not written whole

@@ -9,6 +9,7 @@ import pytest
 
 from emm_engine import Document, Label
 from emm_engine.scale.pool import LocalWorkers
+from tests.engine.postgres_server import running_server
 
 TOPICS = {
     "tar": "archive extraction sparse files locale header pax incremental listing",
@@ -54,3 +55,10 @@ def local_workers() -> Iterator[LocalWorkers]:
     """Two processes that are started once."""
     with LocalWorkers(2) as workers:
         yield workers
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server that runs for this session."""
+    with running_server(tmp_path_factory.mktemp("postgres") / "data") as url:
+        yield url

@@ -22,6 +22,7 @@ from emm_engine.catalog.fulltext import WordIndex, telling_words
 from emm_engine.catalog.occurrences import Lengths
 from emm_engine.catalog.roster import Rosters
 from emm_engine.catalog.store import Catalog
+from emm_engine.catalog.textindex import Fts5FullText
 from emm_engine.embeddings.lsa import LsaEmbedder
 from emm_engine.renewal.selection import Selection
 from emm_engine.retrieval.legs import Legs
@@ -163,11 +164,12 @@ def test_a_word_is_worth_what_fts5_says_whatever_the_index_makes_of_it(tmp_path:
         with contextlib.closing(Catalog(tmp_path / "a" / "catalog.sqlite")) as catalog:
             index = WordIndex(catalog, 1)
             held = index.lengths(Lengths.none())
+            by_fts5 = Fts5FullText(catalog.database)._as_phrase
 
             def check(lengths: Lengths) -> None:
                 n_found = 0
                 for word in {word for text in texts for word in telling_words(text)} | {"note", "nowhere", "a\u0e34b"}:
-                    (ids, scores), (same, expected) = index.scores(word, lengths), index._as_phrase(word)
+                    (ids, scores), (same, expected) = index.scores(word, lengths), by_fts5(1, word)
                     assert ids.tolist() == same.tolist()
                     assert np.allclose(scores, expected, rtol=1e-12, atol=0.0)
                     n_found += len(ids)

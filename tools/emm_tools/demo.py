@@ -6,6 +6,7 @@ replaces only when an earlier demo made it; all output is computed from the inpu
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zlib
@@ -75,6 +76,7 @@ def demo(docs: Path | None, questions: tuple[str, ...], into: Path) -> None:
             raise InputProblem(f"{docs} lies in {into}, which the demo replaces; choose another folder with --into.")
         if next(documents_below(docs), None) is None:
             raise InputProblem(f"{docs} holds no text or Markdown file.")
+    os.environ.pop("EMM_CATALOG", None)  # a server is not below our folder
     stage = Stage(fresh_folder(into))
     stage.say(f"Everything is written below {stage.folder}, which each run of this demo replaces.")
     choose_kernel()

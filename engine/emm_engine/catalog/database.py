@@ -18,6 +18,7 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from emm import StorageError
+from emm_engine.catalog.schema import FULLTEXT_PREFIX
 from emm_engine.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ class Database(ABC):
             self._connection = engine.connect()
         except SQLAlchemyError as error:
             engine.dispose()
-            raise self.translated(error) from error
+            raise self.unreachable(error) from error
 
     @property
     @abstractmethod
     def fulltext(self) -> FullText:
         """Search by words."""
+
+    @abstractmethod
+    def again(self) -> Database:
+        """Another connection to the same catalog, for another thread."""
 
     @abstractmethod
     def version(self) -> tuple[int, int]:
@@ -131,24 +136,35 @@ class Database(ABC):
         """The error to raise; a connection that is gone is made anew by the next statement."""
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             self._connection.rollback()
+            return self.unreachable(error)
+        return self.translated(error)
+
+    def unreachable(self, error: SQLAlchemyError) -> StorageError | CatalogError:
+        """Our own error for a connection that could not be made."""
         return self.translated(error)
 
     def translated(self, error: SQLAlchemyError) -> StorageError | CatalogError:
-        """Our own error for one of the driver's: its first line, for the rest repeats the statement."""
+        """Our own error for one of the driver's."""
         kind = StorageError if isinstance(error, OperationalError) else CatalogError
-        said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        first = str(said).partition("\n")[0]
-        return kind("the catalog refused a statement", file=self.name, found=f"{type(said).__name__}: {first}")
+        return kind("the catalog refused a statement", file=self.name, found=cause_of(error))
 
     # --- what there is ---------------------------------------------------------------------------
 
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """{table: its columns}, a table before those that refer to it."""
+        """{table: its columns}, a table before those that refer to it; without the indexes of words."""
         inspector = sqlalchemy.inspect(self._connection)
-        names = [name for name, _ in inspector.get_sorted_table_and_fkc_names() if name is not None]
+        found = (name for name, _ in inspector.get_sorted_table_and_fkc_names() if name is not None)
+        names = [name for name in found if not name.startswith(FULLTEXT_PREFIX)]
         return {name: tuple(column["name"] for column in inspector.get_columns(name)) for name in names}
 
     def declared(self, table: str) -> dict[str, str]:
         """{column: its type} of a table."""
         inspector = sqlalchemy.inspect(self._connection)
         return {column["name"]: str(column["type"]) for column in inspector.get_columns(table)}
+
+
+def cause_of(error: SQLAlchemyError) -> str:
+    """What the driver said: its first line, for the rest repeats the statement."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    first = str(said).partition("\n")[0]
+    return f"{type(said).__name__}: {first}"

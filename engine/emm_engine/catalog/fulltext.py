@@ -7,26 +7,17 @@ changes; no statistic of another tenant's words moves a score; words are quoted,
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from emm_engine.catalog.occurrences import Lengths, Occurrences, read_lengths
-from emm_engine.catalog.schema import fulltext_table
+from emm_engine.catalog.occurrences import Lengths
 from emm_engine.catalog.store import Catalog
+from emm_engine.catalog.textindex import Postings as Postings
 from emm_engine.stopwords import STOPWORDS
 
-COLUMN_WEIGHTS = (1.0, 2.0, 1.0)  # source, title, body
-K1, B = 1.2, 0.75  # of BM25, as in FTS5
 QUESTION_TERMS_MAX = 64
-IDF_MIN = 1e-6  # FTS5 gives it to a word that half of all passages have, or more
 
 _WORD = re.compile(r"[^\W_]+")
-
-Postings = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # passage ids, ascending, and BM25, higher is better
 
 
 def telling_words(question: str) -> Sequence[str]:
@@ -40,47 +31,21 @@ class WordIndex:
     """One tenant's words, in whatever thread its catalog belongs to."""
 
     def __init__(self, catalog: Catalog, tenant_id: int) -> None:
-        self._catalog = catalog
-        self._table = fulltext_table(tenant_id)
+        self._fulltext = catalog.fulltext
+        self._tenant_id = tenant_id
 
     def state(self) -> tuple[int, int]:
         """(newest passage, how many): changes whenever the tenant's text does, for ids are never used twice."""
-        ((newest, count),) = self._catalog.query(f"SELECT coalesce(max(id), 0), count(*) FROM {self._table}_docsize")
-        return int(newest), int(count)
+        return self._fulltext.state(self._tenant_id)
 
-    def lengths(self, held: Lengths) -> Lengths:
-        """How long each passage is; those `held` are taken over."""
-        return read_lengths(self._catalog, self._table, held, self.state()[1])
+    def lengths(self, held: Lengths | None = None) -> Lengths:
+        """How long each passage is, as far as scores need it; those `held` are taken over."""
+        return self._fulltext.lengths(self._tenant_id, Lengths.none() if held is None else held)
 
-    def tells(self, word: str, lengths: Lengths) -> bool:
+    def tells(self, word: str, lengths: Lengths | None = None) -> bool:
         """Whether a word is worth anything: some passage has it, and more than half of the tenant's have not."""
-        ((count,),) = self._catalog.query(
-            f"SELECT count(*) FROM {self._table} WHERE {self._table} MATCH ?", (f'"{word}"',)
-        )
-        return bool(0 < 2 * count < len(lengths))
+        return self._fulltext.tells(self._tenant_id, word, self.lengths() if lengths is None else lengths)
 
-    def scores(self, word: str, lengths: Lengths) -> Postings:
+    def scores(self, word: str, lengths: Lengths | None = None) -> Postings:
         """Every passage of the tenant that has a word, superseded ones included, with its BM25 for this word alone."""
-        found = Occurrences(self._catalog, self._table).of(word, COLUMN_WEIGHTS)
-        if found is None:
-            return self._as_phrase(word)
-        ids, often = found
-        words, known = lengths.of(ids)
-        if not known.all():  # another process has just added them
-            ids, often, words = ids[known], often[known], words[known]
-        if not len(ids):
-            return ids, often
-        count = len(ids)
-        idf = max(math.log((len(lengths) - count + 0.5) / (count + 0.5)), IDF_MIN)
-        return ids, idf * (often * (K1 + 1.0)) / (often + K1 * (1.0 - B + B * words / lengths.mean))
-
-    def _as_phrase(self, word: str) -> Postings:
-        """The same from FTS5 itself, whatever the word is."""
-        table = self._table
-        rows = self._catalog.query(
-            f"SELECT rowid, -bm25({table}, ?, ?, ?) FROM {table} WHERE {table} MATCH ? ORDER BY rowid",
-            (*COLUMN_WEIGHTS, f'"{word}"'),
-        )
-        n_rows = len(rows)
-        ids = np.fromiter((row[0] for row in rows), np.int64, n_rows)
-        return ids, np.fromiter((row[1] for row in rows), np.float64, n_rows)
+        return self._fulltext.postings(self._tenant_id, word, self.lengths() if lengths is None else lengths)

@@ -16,7 +16,10 @@ from emm_engine.documents import Document, Label
 from emm_engine.errors import CatalogError
 
 SPANS: Final = (("start", "end"), ("key_start", "key_end"), ("span_start", "span_end"))
-_TYPES: Final = (("INT", int), ("BIGINT", int), ("TEXT", str), ("BLOB", bytes), ("BYTEA", bytes), ("REAL", float))
+_TYPES: Final = (  # as SQLite and PostgreSQL name them
+    *(("INT", int), ("BIGINT", int), ("TEXT", str), ("BLOB", bytes), ("BYTEA", bytes)),
+    *(("REAL", float), ("DOUBLE", float)),
+)
 
 
 class Texts:

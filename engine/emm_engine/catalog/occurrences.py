@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from emm_engine.catalog.database import Database
 from emm_engine.catalog.schema import TOKENIZER
-from emm_engine.catalog.store import Catalog
 
 COLUMNS = ("source", "title", "body")  # names of different lengths, which tell them apart below 2 ** COLUMN_BITS
 COLUMN_BITS = 3
@@ -49,12 +49,12 @@ class Lengths:
         return self.words[at], self.ids[at] == ids
 
 
-def read_lengths(catalog: Catalog, table: str, held: Lengths, count: int) -> Lengths:
+def read_lengths(database: Database, table: str, held: Lengths, count: int) -> Lengths:
     """The lengths of the `count` passages of a full-text table; those `held` are not read again."""
     last = int(held.ids[-1]) if len(held) else 0
-    rows = catalog.query(f"SELECT id, sz FROM {table}_docsize WHERE id > ? ORDER BY id", (last,))
+    rows = database.query(f"SELECT id, sz FROM {table}_docsize WHERE id > ? ORDER BY id", (last,))
     if len(held) and len(held) + len(rows) != count:  # some are gone
-        return read_lengths(catalog, table, Lengths.none(), count)
+        return read_lengths(database, table, Lengths.none(), count)
     if not rows:
         return held
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
@@ -74,10 +74,10 @@ def _totals(sizes: list[bytes]) -> Ids:
 
 
 class Occurrences:
-    """The occurrences of words in one tenant's full-text table, in whatever thread its catalog belongs to."""
+    """The occurrences of words in one tenant's full-text table, in whatever thread its database belongs to."""
 
-    def __init__(self, catalog: Catalog, table: str) -> None:
-        self._catalog = catalog
+    def __init__(self, database: Database, table: str) -> None:
+        self._database = database
         self._table = table
         self._listed = f"temp.{table}_occurrences"
 
@@ -89,7 +89,7 @@ class Occurrences:
         terms = self._terms(word)
         if len(terms) != 1:
             return None
-        ((text,),) = self._catalog.query(
+        ((text,),) = self._database.query(
             f"SELECT group_concat((doc << {COLUMN_BITS}) + length(col)) FROM {self._listed} WHERE term = ?", (terms[0],)
         )
         numbers = np.fromstring(text or "", np.int64, sep=",")  # type: ignore[call-overload, unused-ignore]
@@ -104,7 +104,7 @@ class Occurrences:
 
     def _terms(self, word: str) -> list[str]:
         """What the index makes of a word."""
-        query = self._catalog.query
+        query = self._database.query
         self._prepare()
         query("INSERT INTO temp.asked(rowid, word) VALUES (1, ?)", (word,))
         terms = [str(row[0]) for row in query("SELECT term FROM temp.asked_terms")]
@@ -112,7 +112,7 @@ class Occurrences:
         return terms
 
     def _prepare(self) -> None:
-        query = self._catalog.query
+        query = self._database.query
         if query("PRAGMA temp_store")[0][0] != 2:
             query("PRAGMA temp_store = MEMORY")
             query(f"CREATE VIRTUAL TABLE temp.asked USING fts5(word, content='', tokenize='{TOKENIZER}')")

@@ -164,5 +164,5 @@ def _delete(catalog: Catalog, column: str, ids: Sequence[int]) -> None:
     """Remove the rows of every table that has a column, a table before those it refers to."""
     columns = catalog.database.columns()
     for table in reversed(columns):
-        if column in columns[table] and not table.startswith("fulltext_"):
+        if column in columns[table]:
             catalog.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(identity,) for identity in ids])

@@ -1,8 +1,9 @@
 """The catalog's tables, once, and the version they carry.
 
-Purpose: one place that creates, migrates or refuses a catalog. Invariants: every row that belongs to a tenant says so
-in a column; ids are never used twice (AUTOINCREMENT), because vectors and citations refer to them; each tenant
-has a full-text table of its own, so no statistic of one tenant's words moves another's ranking.
+Purpose: the tables of every catalog, and one place that creates, migrates or refuses one in a file. Invariants: every
+row that belongs to a tenant says so in a column; ids are never used twice (AUTOINCREMENT), because vectors and
+citations refer to them; each tenant has a full-text table of its own, so no statistic of one tenant's words moves
+another's ranking.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from emm_engine.files import sync_folder
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 TOKENIZER = "porter unicode61 remove_diacritics 2"
+FULLTEXT_PREFIX = "fulltext_"  # of the tables that are the indexes of words
 LEFTOVER_PREFIX = ".catalog-"  # of a catalog whose maker was killed before it had its name
 
 # Version 1, frozen: what came later is in migrations.py, and a new catalog goes the same way as an old one.
@@ -192,7 +194,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 def fulltext_table(tenant_id: int) -> str:
     """Name of a tenant's full-text table."""
-    return f"fulltext_{int(tenant_id)}"
+    return f"{FULLTEXT_PREFIX}{int(tenant_id)}"
 
 
 def create_fulltext(tenant_id: int) -> str:

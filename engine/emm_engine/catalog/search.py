@@ -129,9 +129,10 @@ class CatalogReader:
     def matrix_labels(self, support_min: int) -> list[tuple[Label, int]]:
         """Labels that at least `support_min` of the runs' absorbed pairs carry, with how many, by kind and name."""
         rows = self._catalog.query(
-            "SELECT kind, name, count(*) FROM pair_labels JOIN pairs USING(passage_id) JOIN labels USING(label_id) "
-            f"WHERE pairs.tenant_id = ? AND scope_id IN ({marks(self._scope_ids)}) AND unlearned_by IS NULL "
-            "GROUP BY label_id HAVING count(*) >= ? ORDER BY kind, name",
+            "SELECT kind, name, n_pairs FROM (SELECT label_id, count(*) AS n_pairs FROM pair_labels "
+            f"JOIN pairs USING(passage_id) WHERE tenant_id = ? AND scope_id IN ({marks(self._scope_ids)}) "
+            "AND unlearned_by IS NULL GROUP BY label_id HAVING count(*) >= ?) AS counted "
+            "JOIN labels USING(label_id) ORDER BY kind, name",
             (self._tenant_id, *self._scope_ids, support_min),
         )
         return [(Label(kind, name), n_pairs) for kind, name, n_pairs in rows]

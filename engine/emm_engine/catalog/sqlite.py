@@ -1,4 +1,4 @@
-"""The catalog: one SQLite file, durable at every commit.
+"""The embedded catalog: one SQLite file, durable at every commit.
 
 Purpose: `Database` over the connection that `schema.connect` makes. Invariants: those of that connection (WAL,
 synchronous = FULL, foreign keys, what is deleted is overwritten, a medium that cannot be written is read all the
@@ -26,6 +26,7 @@ class SqliteDatabase(Database):
     SNAPSHOT: ClassVar[str] = "BEGIN"
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._opened = connect(path)  # before SQLAlchemy, whose errors would hide what is wrong with the file
         super().__init__(
             sqlalchemy.create_engine(
@@ -38,6 +39,9 @@ class SqliteDatabase(Database):
     @property
     def fulltext(self) -> Fts5FullText:
         return self._fulltext
+
+    def again(self) -> SqliteDatabase:
+        return SqliteDatabase(self._path)
 
     def version(self) -> tuple[int, int]:
         return int(self.query("PRAGMA data_version")[0][0]), self._opened.total_changes

@@ -62,16 +62,19 @@ class Added:
 
 
 class Catalog:
-    """An open catalog, in a file. One thread; any number of processes."""
+    """An open catalog, in a file or on a server. One thread; any number of processes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database: Database = SqliteDatabase(path)
+    def __init__(self, where: Path | Database) -> None:
+        self._database = where if isinstance(where, Database) else SqliteDatabase(where)
         self._label_ids: dict[tuple[int, Label], int] = {}
         self._labels_seen = -1
 
     def close(self) -> None:
         self._database.close()
+
+    def again(self) -> Catalog:
+        """The same catalog over another connection, for another thread."""
+        return Catalog(self._database.again())
 
     # --- plumbing --------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ class Catalog:
         return self._database.fulltext
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """All rows of a statement; a failing medium raises `StorageError`."""
+        """All rows of a statement in SQLite's dialect (`portable`); a failing medium raises `StorageError`."""
         return self._database.query(sql, parameters)
 
     def query_among(self, sql: str, ids: Sequence[Any], before: Sequence[Any] = ()) -> Iterator[Row]:

@@ -144,11 +144,10 @@ def _by_words(catalog: Catalog, runs: Sequence[Run], queries: Sequence[str]) -> 
         words = list(dict.fromkeys(_WORD.findall(query.lower())))
         if not 0 < len(words) <= WORDS_MAX:
             raise InputError("a query is of words", expected=f"1 to {WORDS_MAX}", found=len(words))
-        expression = " AND ".join(f'"{word}"' for word in words)
         for tenant_id in sorted({run.tenant_id for run in runs}):
             scopes = [run.scope_id for run in runs if run.tenant_id == tenant_id]
             where = f"passages.tenant_id = ? AND passages.scope_id IN ({marks(scopes)})"
-            yield from catalog.fulltext.scores(tenant_id, expression, where, [tenant_id, *scopes])
+            yield from catalog.fulltext.holding(tenant_id, words, where, [tenant_id, *scopes])
 
 
 def _versions(catalog: Catalog, documents: set[int]) -> set[int]:

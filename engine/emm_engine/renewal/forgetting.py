@@ -88,10 +88,9 @@ class Forgetter:
                 elif run.memory_uuid is not None:
                     rewritten = True
             for run in chosen.runs:
-                store = self._workshop.models.store_of(run)
-                for namespace in (str(run.scope), key_namespace(run)) if store is not None else ():
-                    assert store is not None
-                    store.remove(namespace, np.asarray(chosen.passages[run.scope_id], np.int64))
+                for store in self._workshop.models.holders_of(run):
+                    for namespace in (str(run.scope), key_namespace(run)):
+                        store.remove(namespace, np.asarray(chosen.passages[run.scope_id], np.int64))
             facts = self._facts(chosen, every, purge=purge, block=block)
             with self._catalog.transaction():
                 forget_dreams(self._catalog, chosen.runs)
@@ -212,10 +211,9 @@ class Forgetter:
         for run in changed:
             self._workshop.absorb(run)
         for run in kept:
-            store = self._workshop.models.store_of(run)
-            for namespace in (str(run.scope), key_namespace(run)) if store is not None else ():
-                assert store is not None
-                store.compact(namespace)
+            for store in self._workshop.models.holders_of(run):
+                for namespace in (str(run.scope), key_namespace(run)):
+                    store.compact(namespace)
         self._rebuilding.remove_models(facts["fingerprints"])
         return [self._matrix(run, REWRITTEN) for run in changed]
 
@@ -247,9 +245,12 @@ class Forgetter:
         texts = (row[0] for row in self._catalog.query(f"{PASSAGE_TEXTS} passages.tenant_id = ?", (tenant_id,)))
         pieces = pieces_of(list(texts)) if purge else []
         when = utc_text(datetime.now(UTC))
-        with self._rebuilding.held(runs), self._catalog.transaction():
-            remove_tenant(self._catalog, tenant_id, keep=("tenants",))
-            self._noted.begin(tenant_id, TENANT, when, {"models": models, "purged": purge, "tenant": name})
+        with self._rebuilding.held(runs):
+            for run in runs:
+                self._workshop.models.drop_vectors(run, self._workshop.models.store_of(run))
+            with self._catalog.transaction():
+                remove_tenant(self._catalog, tenant_id, keep=("tenants",))
+                self._noted.begin(tenant_id, TENANT, when, {"models": models, "purged": purge, "tenant": name})
         self.finish()
         trace = self._search(pieces) if purge else None
         return Certificate(0, when, purge, documents, passages, pairs, labels, revived=0, trace=trace)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from emm import EmmError, ExistsError, FencedError, MissingError
+from emm import EmmError, ExistsError, FencedError, InputError, MissingError
 from emm_engine.catalog import place as catalog_place
 from emm_engine.catalog.checks import TEXT, Finding, check_texts
 from emm_engine.catalog.closures import Closures
@@ -279,9 +279,12 @@ class Archive:
     def export(self, place: Place, path: str | os.PathLike[str], progress: OnProgress | None = None) -> TravelReport:
         """A scope as an archive of its own, which appears whole under its name or not at all.
 
-        `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
+        `ExistsError` where there is something already, `InputError` for a place inside this archive, where no
+        forgetting would reach it, `FencedError` while one of its runs is written to.
         """
         started, out = time.perf_counter(), Path(path)
+        if out.resolve().is_relative_to(self.path.resolve()):
+            raise InputError("an export goes outside of its archive", file=str(out))
         with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock) as other:
             copied, rollups = Travelling(self._side(), other._side(exported=True), other._rolling_up, progress).bring(
                 place, place

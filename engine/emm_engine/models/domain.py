@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emm_engine.catalog.domains import Domains
-from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use
+from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use, folder_of
 from emm_engine.catalog.material import sample_texts
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.backoff import Clock, Patience
 from emm_engine.embeddings.choice import LSA, EmbedderChoice
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
-from emm_engine.errors import EmbedderError
+from emm_engine.errors import CatalogError, EmbedderError
 from emm_engine.hierarchy import Scope
 from emm_engine.models.keys import key_namespace
 from emm_engine.vectors.choice import SERVER, open_vectors
@@ -101,7 +101,10 @@ class DomainModels:
             store.close()
 
     def vectors_root(self, fitted: Fitted) -> Path:
-        return self._vectors / fitted.vectors_folder if fitted.vectors_folder else self._vectors
+        """The folder of a model's vectors; `CatalogError` where the catalog names any other."""
+        if fitted.vectors_folder not in ("", folder_of(fitted.fingerprint)):
+            raise CatalogError("not a folder of vectors", found=repr(fitted.vectors_folder)[:80])
+        return self._vectors / fitted.vectors_folder
 
     def store_of(self, run: Run) -> VectorStore | None:
         """The vectors of a run's domain; None before it has an embedder."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import emm
-from emm_engine.catalog.embedders import EmbedderLedger, Fitted, folder_of
+from emm_engine.catalog.embedders import EmbedderLedger, Fitted
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
@@ -225,7 +225,7 @@ class Reembed:
         change, fitted = self._ledger.change(), self._ledger.fitted()
         wanted = {one.vectors_folder for one in (fitted, change[1] if change is not None else None) if one is not None}
         vectors = self._root / "vectors"
-        roots = {"": vectors} | {path.name: path for path in vectors.glob(f"{folder_of('')}*")}
+        roots = {"": vectors} | {path.name: path for path in vectors.glob("_*")}
         for run in self._runs() if gone is not None and gone.vectors_folder not in wanted else ():
             assert gone is not None
             for namespace in (str(run.scope), key_namespace(run)):

@@ -29,9 +29,9 @@ from emm_engine.catalog.store import Run
 from emm_engine.documents import utc_text
 from emm_engine.embeddings.backoff import FOR_INGEST
 from emm_engine.embeddings.provider import Float32Array
-from emm_engine.errors import EmbedderError, EmbedderUnavailable
+from emm_engine.errors import CatalogError, EmbedderError, EmbedderUnavailable
 from emm_engine.files import remove_tree_durably
-from emm_engine.hierarchy import Scope
+from emm_engine.hierarchy import Scope, Tenant
 from emm_engine.matrices.labels import value
 from emm_engine.models.keys import key_namespace
 from emm_engine.renewal.certificate import Certificate, Matrix
@@ -259,8 +259,11 @@ class Forgetter:
         facts = forgetting.facts
         self._drop_dreams()
         root = self._workshop.root
+        name = Tenant(facts["tenant"]).tenant  # never a path: a catalog may come from elsewhere
+        if self._catalog.tenant_id(name) != forgetting.tenant_id:
+            raise CatalogError("another tenant is to be forgotten than its note says", found=name)
         for part in (root / "memories", root / "vectors", *sorted((root / "vectors").glob("_*"))):
-            remove_tree_durably(part / facts["tenant"])
+            remove_tree_durably(part / name)
         self._rebuilding.remove_models(facts["models"])
         self._noted.tenant_done(forgetting.tenant_id, compact=facts["purged"])
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from emm import EmmError, ExistsError, FencedError, MissingError
+from emm import EmmError, ExistsError, FencedError, InputError, MissingError
 from emm_engine.catalog import place as catalog_place
 from emm_engine.catalog.checks import TEXT, Finding, check_texts
 from emm_engine.catalog.closures import Closures
@@ -51,7 +51,7 @@ from emm_engine.renewal.certificate import Certificate
 from emm_engine.renewal.checking import check
 from emm_engine.renewal.forgetting import Forgetter
 from emm_engine.renewal.rebuilding import Rebuilding, RebuildReport, Workshop
-from emm_engine.renewal.selection import Chosen, Plan, Selection, choose
+from emm_engine.renewal.selection import Plan, Selection, choose
 from emm_engine.reports import IngestReport, LevelStatus, OnProgress, ReembedReport, RunStatus
 from emm_engine.retrieval.answer import Answer
 from emm_engine.retrieval.ask import Retrieval
@@ -286,9 +286,12 @@ class Archive:
     def export(self, place: Place, path: str | os.PathLike[str], progress: OnProgress | None = None) -> TravelReport:
         """A scope as an archive of its own, which appears whole under its name or not at all.
 
-        `ExistsError` where there is something already, `FencedError` while one of its runs is written to.
+        `ExistsError` where there is something already, `InputError` for a place inside this archive, where no
+        forgetting would reach it, `FencedError` while one of its runs is written to.
         """
         started, out = time.perf_counter(), Path(path)
+        if out.resolve().is_relative_to(self.path.resolve()):
+            raise InputError("an export goes outside of its archive", file=str(out))
         whole = catalog_place.IN_THE_FOLDER
         with publishing.unfinished(out) as scratch, Archive.create(scratch, self._clock, whole) as other:
             copied, rollups = Travelling(self._side(), other._side(exported=True), other._rolling_up, progress).bring(
@@ -363,11 +366,12 @@ class Archive:
         chosen = choose(self._catalog, selection)
         if not chosen.runs:
             raise MissingError("nothing of that is here")
-        self._abandon_changes(chosen)
+        self._abandon_changes(chosen.runs)
         return self._forgetter().forget(chosen, purge=purge, block=block)
 
     def forget_tenant(self, name: str, *, purge: bool = False) -> Certificate:
         """Forget all of a tenant, its name included."""
+        self._abandon_changes([run for run in self._catalog.all_runs() if run.scope.tenant == name])
         return self._forgetter().forget_tenant(name, purge=purge)
 
     def finish_forgetting(self) -> int:
@@ -504,9 +508,9 @@ class Archive:
         missing = set(store.missing(str(run.scope), hashes).tolist())
         return bool(missing - set(WaitingList(self._catalog, run).refused()))
 
-    def _abandon_changes(self, chosen: Chosen) -> None:
+    def _abandon_changes(self, runs: Sequence[Run]) -> None:
         """A change of embedder under way has vectors of its own, of what is to be forgotten too: it begins anew."""
-        for domain in sorted({Scope(run.scope.tenant, run.scope.domain) for run in chosen.runs}):
+        for domain in sorted({Scope(run.scope.tenant, run.scope.domain) for run in runs}):
             self.abandon_reembed(domain)
 
     def _absorb(self, run: Run) -> IngestReport:

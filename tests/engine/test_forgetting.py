@@ -468,6 +468,8 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, make_documents: Make) -
         for selection, error in (
             (Selection(documents=(999,)), emm.MissingError),
             (Selection(pairs=(1, 999)), emm.MissingError),
+            (Selection(documents=(1 << 80,)), emm.MissingError),  # more than a row can be called
+            (Selection(pairs=(1 << 80,)), emm.MissingError),
             (Selection(documents=(1,), scope=FOREIGN), emm.MissingError),  # it is the lab's
             (Selection(sources=("*",)), emm.InputError),  # two tenants
             (Selection(queries=("...",)), emm.InputError),

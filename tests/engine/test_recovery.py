@@ -315,3 +315,12 @@ def test_a_catalog_of_another_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "catalog.sqlite").write_bytes(b"not a database" * 99)
     with pytest.raises(CatalogError, match="cannot be read"):
         Archive.open(tmp_path / "a")
+
+
+def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Path) -> None:
+    """On a full disk SQLite cannot make the files beside the catalog: that was exit code 4, "damaged, data lost"."""
+    Archive.create(tmp_path / "a").close()
+    (tmp_path / "a" / "catalog.sqlite-wal").mkdir()
+    with pytest.raises(emm.StorageError, match="cannot be opened") as caught:
+        Archive.open(tmp_path / "a")
+    assert caught.value.exit_code == 6

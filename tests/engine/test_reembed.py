@@ -25,8 +25,10 @@ import emm
 from emm_engine import Answer, Archive, CatalogError, Document, EmbedderError, EmbedderUnavailable, Label, Scope
 from emm_engine.catalog.embedders import EmbedderLedger
 from emm_engine.catalog.pairs import PairLedger
+from emm_engine.documents import Marked, Passage
 from emm_engine.embeddings.provider import EmbedderFolder
 from emm_engine.matrices import exchange
+from emm_engine.matrices.labels import value
 from emm_engine.models import keys
 from emm_engine.vectors.segmented import SegmentedVectors
 from tests.engine.embedding_service import HandClock, Service, fails, serving
@@ -374,3 +376,35 @@ def test_other_tenants_and_domains_keep_theirs(path: Path, make_documents: Make)
         assert {f: f.read_bytes() for s in elsewhere for f in archive.memory_path(s).iterdir()} == memories
         with pytest.raises(emm.MissingError):
             archive.reembed(Scope("nobody", "code"), "lsa")
+
+
+def rows_of_a_table(count: int) -> list[Document]:
+    """Experiments: the key of a pair is its conditions, in words that nothing else of the text says."""
+    found = []
+    for number in range(count):
+        conditions = f"temperature: {200 + 20 * (number % 5)} K; base: {('naoh', 'koh', 'amine')[number % 3]}"
+        outcome = f"yield: {10 * (number % 4)} %"
+        text = f"{conditions}\n{outcome}\nremark {number}: the pump leaked while the seal was cold"
+        start = len(conditions) + 1
+        marks = (Marked(Label("outcome", outcome), start, start + len(outcome)),)
+        passage = Passage(0, len(text), (0, len(conditions)), marks)
+        found.append(Document("t.csv", f"t row {number}", text, key=f"t#{number}", passages=(passage,)))
+    return found
+
+
+def test_pairs_keep_the_keys_that_they_state(tmp_path: Path, make_documents: Make) -> None:
+    """The new memory was learnt under the vectors of whole passages, where a pair of a table has conditions for a key.
+
+    So it predicted worse, and forgetting unlearned keys that had never been written.
+    """
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest(make_documents(20), RUN)
+        archive.ingest(rows_of_a_table(40), RUN)  # so the model that is fitted anew is another
+        assert archive.reembed(DOMAIN, "lsa").changed
+        (run,) = archive._catalog.runs(RUN)
+        ledger = PairLedger(archive._catalog, run)
+        ids = ledger.held()
+        with emm.open(str(archive.memory_path(RUN))) as memory, archive._shelf.stage(run, memory, 256) as wanted:
+            kept = ledger.kept(ids)
+            wanted.write(archive._keys_of(run, ids), np.stack([value(kept[each], memory.dim) for each in ids]))
+            assert np.abs(memory.matrix - wanted.matrix).max() < 1e-4

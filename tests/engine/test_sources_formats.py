@@ -269,6 +269,16 @@ def test_json_lines_have_fields_and_bad_lines_are_reported(read: Read, tmp_path:
     assert [source for source, _ in reports] == [f"d.jsonl line {number}" for number in (2, 3, 4, 6)]
 
 
+def test_a_number_that_no_date_can_be_costs_its_date_alone(read: Read, tmp_path: Path) -> None:
+    """An integer of 400 digits cannot be made a float: the rest of the file was lost with it."""
+    dates = ["1" + "0" * 400, "-1" + "0" * 400, "1e999", "NaN", "true", "[1]", "1614853200"]
+    lines = [f'{{"text": "rotor {number}", "date": {date}}}' for number, date in enumerate(dates)]
+    (tmp_path / "in" / "d.jsonl").write_text("\n".join(lines))
+    (documents, reports) = read()
+    assert [document.date for document in documents] == ["", "", "", "", "", "", "2021-03-04T10:20:00Z"]
+    assert reports == []
+
+
 def test_field_names_are_configurable(read: Read, tmp_path: Path) -> None:
     record = {"body": "wrong", "was": "rotor", "when": "Thu, 04 Mar 2021 10:20:00 +0000", "kind": ["a"]}
     (tmp_path / "in" / "d.ndjson").write_text(json.dumps(record))

@@ -456,3 +456,15 @@ def test_altered_files_are_not_believed(exported: Path, tmp_path: Path) -> None:
             with pytest.raises(emm.EmmError):
                 archive.import_from(out)
             assert archive.scopes() == []
+
+
+def test_an_export_into_the_archive_itself_is_refused(tmp_path: Path, make_documents: Make) -> None:
+    """No forgetting would reach a copy there, and every purge would find a trace in it."""
+    with Archive.create(tmp_path / "a") as archive:
+        archive.ingest(make_documents(3), Scope("lab", "code", "p", "r"))
+        before = sorted((tmp_path / "a").rglob("*"))
+        (tmp_path / "link").symlink_to(tmp_path / "a")
+        for out in (tmp_path / "a" / "out", tmp_path / "link" / "out", tmp_path / "b" / ".." / "a" / "out"):
+            with pytest.raises(emm.InputError, match="outside"):
+                archive.export(Scope("lab", "code"), out)
+        assert sorted((tmp_path / "a").rglob("*")) == before

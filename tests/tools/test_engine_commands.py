@@ -55,6 +55,23 @@ def test_ingest_says_what_it_skipped(run, notes: Path, tmp_path: Path) -> None:
     assert ended.code == 0 and "skipped binary.txt: " in ended.err and "1 file skipped" in ended.out
 
 
+def test_ingest_says_which_kinds_it_did_not_read(run, notes: Path, tmp_path: Path) -> None:
+    """ "2 files of other kinds" told nobody that it was the export they had meant."""
+    for name in ("export.json", "more.JSON", "a\x1b[31m.x\x1b[31m", "plain"):
+        (notes / name).write_text('[{"text": "a record"}]')
+    out = run("emm", "ingest", tmp_path / "archive", notes).out
+    assert "4 files of other kinds (.json 2, " in out and "no suffix 1" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_no_number_of_seconds_is_refused(run, archive: Path, notes: Path, number: str) -> None:
+    """NaN is within every range: it began to watch and ended with an internal error."""
+    watching = ["ingest", archive, notes, "--watch", "--interval", number]
+    for option in (watching, ["dream", archive, "--once", "--seconds", number]):
+        ended = run("emm", *option)
+        assert ended.code == 2 and "Invalid value" in ended.err
+
+
 def test_ingest_of_nothing_makes_nothing(run, tmp_path: Path) -> None:
     """Red when an archive and a memory are made for a folder without a single text."""
     (tmp_path / "pictures").mkdir()

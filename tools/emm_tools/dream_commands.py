@@ -20,6 +20,7 @@ from emm_engine.dream.reports import DreamReport
 from emm_engine.dream.schedule import Policy, Scheduler
 from emm_engine.hierarchy import Place, parse_place
 from emm_tools.exits import OneSentence, counted, examples, printable
+from emm_tools.finite_range import FiniteRange
 from emm_tools.inspect_text import table
 
 OPT_IN = "no run has opted in: emm settings ARCHIVE SCOPE sharing.dream on"
@@ -38,18 +39,18 @@ _POLICY = Policy()
 @click.option("--once", is_flag=True, help="One cycle now for each run that is due.")
 @click.option("--follow", is_flag=True, help="Watch, and dream whenever nobody needs the machine, until interrupted.")
 @click.option("--scope", help="Only at or below [tenant:]domain[/project[/run]].")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time a cycle may take before it pauses.")
+@click.option("--seconds", type=FiniteRange(0, min_open=True), help="Time a cycle may take before it pauses.")
 @click.option("--writes", type=click.IntRange(0), help="Pairs that a cycle may write [default: no bound].")
 @click.option(
     "--quiet",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=_POLICY.quiet_seconds,
     show_default=True,
     help="With --follow: seconds since anybody asked or ingested.",
 )
 @click.option(
     "--load",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=_POLICY.load_max,
     show_default=True,
     help="With --follow: load average for each processor, at most.",

@@ -25,9 +25,11 @@ from emm_engine.sources import Threshold, Window, fields_of
 from emm_engine.sources.registry import FORMATS
 from emm_tools.engine_commands import open_or_create
 from emm_tools.exits import InputProblem, OneSentence, counted, examples, printable, tell_notices
+from emm_tools.finite_range import FiniteRange
 from emm_tools.ingest_watch import watch_folders
 from emm_tools.workers_option import workers_option
 
+KINDS_NAMED = 5
 Skipped = list[tuple[str, str]]
 
 
@@ -86,8 +88,8 @@ class ProgressLine:
 @click.option("--embedder", help="lsa, minilm, ollama:MODEL[@URL] or openai:MODEL[@URL]; remembered for the domain.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
 @click.option("--watch", is_flag=True, help="Go on: read what is new or changed until Ctrl-C.")
-@click.option("--interval", type=click.FloatRange(0.05), default=2.0, show_default=True, help="Seconds between looks.")
-@click.option("--settle", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds a file rests.")
+@click.option("--interval", type=FiniteRange(0.05), default=2.0, show_default=True, help="Seconds between looks.")
+@click.option("--settle", type=FiniteRange(0), default=2.0, show_default=True, help="Seconds a file rests.")
 @workers_option
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object; with --watch one line a round.")
 def ingest(
@@ -174,9 +176,15 @@ def say_skipped(skipped: Iterable[tuple[str, str]]) -> None:
         click.echo(f"skipped {printable(source)}: {printable(why)}", err=True)
 
 
+def _kinds(intake: Intake) -> str:
+    """The commonest suffixes of files that were not read."""
+    commonest = intake.others.most_common(KINDS_NAMED)
+    return printable(", ".join(f"{suffix or 'no suffix'} {count}" for suffix, count in commonest if count))
+
+
 def _told(report: IngestReport, name: str, memory: Path, intake: Intake, n_skipped: int) -> str:
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phase_seconds.items())
-    other = f", {counted(intake.n_other, 'file')} of other kinds" if intake.n_other else ""
+    other = f", {counted(intake.n_other, 'file')} of other kinds ({_kinds(intake)})" if intake.n_other else ""
     lines = [
         f"{report.scope}: {counted(report.entries_read, 'entry', 'entries')} of {printable(name)} in "
         f"{report.seconds:.1f} s ({phases})",

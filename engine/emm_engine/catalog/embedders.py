@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from emm_engine.catalog.store import Catalog
 from emm_engine.embeddings.choice import LSA, EmbedderChoice
+from emm_engine.embeddings.provider import part_of_name
 
 _NEWEST = (  # passage of a tenant's domain
     "(SELECT coalesce(max(passage_id), 0) FROM passages JOIN scopes USING(scope_id) "
@@ -133,7 +134,7 @@ class EmbedderLedger:
 
 def folder_of(fingerprint: str) -> str:
     """Where the vectors of a later model lie: no tenant's name begins with `_`."""
-    return f"_{fingerprint[:16]}"
+    return f"_{part_of_name(fingerprint)[:16]}"
 
 
 def changes_under_way(catalog: Catalog) -> list[tuple[str, str, str]]:

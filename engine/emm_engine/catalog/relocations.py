@@ -118,6 +118,8 @@ def _relocation(row: Row) -> Relocation:
     path = PurePosixPath(memory_from)
     if path.parts[:2] != ("memories", tenant) or ".." in path.parts:
         raise CatalogError("a run comes from outside its tenant", expected=f"memories/{tenant}/…", found=memory_from)
+    if vectors_from and Scope.parse(vectors_from).require_run().tenant != tenant:
+        raise CatalogError("vectors come from outside their tenant", expected=f"{tenant}:…", found=vectors_from)
     return Relocation(
         Run(scope_id, tenant_id, Scope(tenant, domain, project, run), uuid), path, vectors_from, bool(named)
     )

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from emm import StorageError
 from emm_engine.catalog.migrations import MIGRATIONS
 from emm_engine.errors import CatalogError
 from emm_engine.files import sync_folder
@@ -164,6 +165,11 @@ def _connect(path: str, script: str, *, read_only: bool = False) -> sqlite3.Conn
         if not read_only:
             _migrate(connection)
         found = _version(connection)
+    except (
+        sqlite3.OperationalError
+    ) as error:  # a full disk, a lock that is not given up: nothing is known to be damaged
+        connection.close()
+        raise StorageError("the catalog cannot be opened", file=path, found=str(error)) from error
     except sqlite3.DatabaseError as error:
         connection.close()
         raise CatalogError("the catalog cannot be read", file=path, found=str(error)) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from emm_engine.errors import EmbedderError
 from emm_engine.files import make_folder, replace_durably
 
 Float32Array = npt.NDArray[np.float32]
+
+_HEX = re.compile("[0-9a-f]+")
 
 
 class Embedder(Protocol):
@@ -74,6 +77,13 @@ class Provider(Protocol):
         ...
 
 
+def part_of_name(fingerprint: str) -> str:
+    """A fingerprint that files may be named after; `EmbedderError` for anything else a catalog may say."""
+    if not isinstance(fingerprint, str) or not _HEX.fullmatch(fingerprint):
+        raise EmbedderError("not a fingerprint of a model", expected="hexadecimal digits", found=repr(fingerprint)[:80])
+    return fingerprint
+
+
 class EmbedderFolder:
     """Stored models of an archive: one immutable file each, named by fingerprint."""
 
@@ -81,7 +91,7 @@ class EmbedderFolder:
         self._folder = folder
 
     def _path(self, fingerprint: str) -> Path:
-        return self._folder / f"{fingerprint[:32]}.npz"
+        return self._folder / f"{part_of_name(fingerprint)[:32]}.npz"
 
     def save(self, embedder: Embedder) -> str:
         """Store durably (the file appears whole, after fsync); returns the fingerprint."""

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emm_engine.catalog.domains import Domains
-from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use
+from emm_engine.catalog.embedders import EmbedderLedger, Fitted, fingerprints_in_use, folder_of
 from emm_engine.catalog.material import sample_texts
 from emm_engine.catalog.store import Catalog, Run
 from emm_engine.embeddings.backoff import Clock, Patience
 from emm_engine.embeddings.choice import LSA, EmbedderChoice
 from emm_engine.embeddings.provider import Embedder, EmbedderFolder
 from emm_engine.embeddings.providers import provider_of
-from emm_engine.errors import EmbedderError
+from emm_engine.errors import CatalogError, EmbedderError
 from emm_engine.hierarchy import Scope
 from emm_engine.models.keys import key_namespace
 from emm_engine.vectors.choice import SERVER, open_vectors
@@ -40,7 +40,7 @@ class DomainModels:
         self._vectors = root / "vectors"
         self._embedders: dict[tuple[str, str, Patience], Embedder] = {}
         self._stores: dict[tuple[str, str], VectorStore] = {}
-        self._files: dict[str, VectorStore] = {}
+        self._files: dict[tuple[Path, str], VectorStore] = {}
 
     def of(self, run: Run, patience: Patience) -> tuple[Embedder, VectorStore]:
         """The embedder of a run's domain (fitted on what is stored, the first time) and its vectors."""
@@ -101,7 +101,10 @@ class DomainModels:
             store.close()
 
     def vectors_root(self, fitted: Fitted) -> Path:
-        return self._vectors / fitted.vectors_folder if fitted.vectors_folder else self._vectors
+        """The folder of a model's vectors; `CatalogError` where the catalog names any other."""
+        if fitted.vectors_folder not in ("", folder_of(fitted.fingerprint)):
+            raise CatalogError("not a folder of vectors", found=repr(fitted.vectors_folder)[:80])
+        return self._vectors / fitted.vectors_folder
 
     def store_of(self, run: Run) -> VectorStore | None:
         """The vectors of a run's domain; None before it has an embedder."""
@@ -111,21 +114,32 @@ class DomainModels:
     def files_of(self, run: Run) -> VectorStore | None:
         """A run's vectors as an exported archive holds them: in its own files, whatever server is named."""
         fitted = self._ledger(run).fitted()
+        return self._files_in(self._vectors, fitted) if fitted is not None else None
+
+    def holders_of(self, run: Run) -> tuple[VectorStore, ...]:
+        """Whoever may hold vectors of a run: its store, and where a server is named also the files from before."""
+        fitted = self._ledger(run).fitted()
         if fitted is None:
-            return None
-        if fitted.fingerprint not in self._files:
-            store = open_vectors(self._vectors, fitted.dim, fitted.fingerprint, background=False)
-            self._files[fitted.fingerprint] = store
-        return self._files[fitted.fingerprint]
+            return ()
+        files = (self._files_in(self.vectors_root(fitted), fitted),) if os.environ.get(SERVER) else ()
+        return (self.store(fitted), *files)
+
+    def _files_in(self, root: Path, fitted: Fitted) -> VectorStore:
+        key = (root, fitted.fingerprint)
+        if key not in self._files:
+            self._files[key] = open_vectors(root, fitted.dim, fitted.fingerprint, background=False)
+        return self._files[key]
 
     def drop_vectors(self, run: Run, known: VectorStore | None) -> None:
-        """Remove a run's vectors, and those of its key spans, of whatever model they are; `known`: where they were."""
+        """Remove a run's vectors, and those of its key spans, of whatever model they are; `known`: where they were.
+
+        A server keeps what another model than that made: only its own fingerprint finds it.
+        """
         for namespace in (str(run.scope), key_namespace(run)) if known is not None else ():
             assert known is not None
             known.drop(namespace)
-        server = os.environ.get(SERVER)
         for folder in (self._vectors, *sorted(self._vectors.glob("_*"))):
-            with contextlib.closing(open_vectors(folder, 1, "00", server)) as store:
+            with contextlib.closing(open_vectors(folder, 1, "00")) as store:
                 for namespace in (str(run.scope), key_namespace(run)):
                     store.drop(namespace)
         for store in self._stores.values():

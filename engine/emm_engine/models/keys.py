@@ -53,10 +53,9 @@ class KeyMaker:
         """(those of the ids that have a key, in the order given; their keys (n, dim)). `hashes` covers the ids."""
         self.fill({identity: hashes[identity] for identity in ids})
         found, rows = self._vectors.fetch(self._namespace, np.asarray(ids, np.int64))
-        own = own_keys(self._catalog, self._run.tenant_id, found.tolist())
+        own = self.fill_stated(found.tolist())
         if not own:
             return found.tolist(), rows
-        self._fill(key_namespace(self._run), {each: text_hash(own[each]) & _UNSIGNED for each in own}, own.__getitem__)
         stated, stated_rows = self._vectors.fetch(key_namespace(self._run), np.array(sorted(own), np.int64))
         keys = {**dict(zip(found.tolist(), rows, strict=True)), **dict(zip(stated.tolist(), stated_rows, strict=True))}
         kept = [each for each in found.tolist() if each not in own or each in stated]
@@ -65,6 +64,12 @@ class KeyMaker:
     def fill(self, expected: dict[int, int], embedded: OnEmbedded | None = None) -> int:
         """Embed and store what the store lacks of {id: text hash}, except what was refused; how many that was."""
         return self._fill(self._namespace, expected, None, embedded)
+
+    def fill_stated(self, ids: Sequence[int]) -> dict[int, str]:
+        """{id: what its key says} of those passages that state one, embedded and stored where the store lacks them."""
+        own = own_keys(self._catalog, self._run.tenant_id, ids)
+        self._fill(key_namespace(self._run), {each: text_hash(own[each]) & _UNSIGNED for each in own}, own.__getitem__)
+        return own
 
     def _fill(
         self,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import emm
-from emm_engine.catalog.embedders import EmbedderLedger, Fitted, folder_of
+from emm_engine.catalog.embedders import EmbedderLedger, Fitted
 from emm_engine.catalog.pairs import PairLedger
 from emm_engine.catalog.search import CatalogReader
 from emm_engine.catalog.store import Catalog, Run
@@ -32,7 +32,7 @@ from emm_engine.hierarchy import Scope
 from emm_engine.matrices.labels import value
 from emm_engine.matrices.shelf import MatrixShelf
 from emm_engine.models.domain import DomainModels
-from emm_engine.models.keys import KeyMaker
+from emm_engine.models.keys import KeyMaker, key_namespace
 from emm_engine.reports import OnProgress, Progress, ReembedReport
 
 PAIRS_PER_COMMIT = 1024
@@ -145,8 +145,7 @@ class Reembed:
 
     def _embed(self, runs: Sequence[Run], choice: EmbedderChoice, fitted: Fitted) -> int:
         """The new model's vectors of all passages of some runs that it has not embedded yet; how many that was."""
-        embedder, vectors = self._models.embedder(choice, fitted, FOR_INGEST), self._models.store(fitted)
-        vectors.forget_cached()
+        self._models.store(fitted).forget_cached()
         started, n_done = time.perf_counter(), 0
 
         def embedded(count: int) -> None:
@@ -155,8 +154,14 @@ class Reembed:
             self._tell("embedding", n_done, started)
 
         for run in runs:
-            KeyMaker(self._catalog, run, embedder, vectors).fill(self._hashes(run), embedded)
+            keys, hashes = self._keys(run, choice, fitted), self._hashes(run)
+            keys.fill(hashes, embedded)
+            keys.fill_stated(list(hashes))
         return n_done
+
+    def _keys(self, run: Run, choice: EmbedderChoice, fitted: Fitted) -> KeyMaker:
+        embedder = self._models.embedder(choice, fitted, FOR_INGEST)
+        return KeyMaker(self._catalog, run, embedder, self._models.store(fitted))
 
     def _hashes(self, run: Run) -> dict[int, int]:
         return CatalogReader(self._catalog, run.tenant_id, [run]).text_hashes(run.scope_id)
@@ -184,7 +189,7 @@ class Reembed:
         for run, memory in held:
             PairLedger(self._catalog, run).reconcile(memory.write_count, memory.lsn)
             with self._shelf.stage(run, memory, fitted.dim) as successor:
-                written = self._learn(run, successor, fitted)
+                written = self._learn(run, successor, self._keys(run, choice, fitted))
                 learnt.append((run, successor.uuid, written, successor.lsn))
             n_pairs += len(written)
             self._tell("learning", n_pairs, started)
@@ -201,17 +206,16 @@ class Reembed:
             WaitingList(self._catalog, run).succeeded()
         return n_pairs
 
-    def _learn(self, run: Run, memory: emm.Memory, fitted: Fitted) -> list[int]:
+    def _learn(self, run: Run, memory: emm.Memory, keys: KeyMaker) -> list[int]:
         """Write the pairs that a run's memory keeps, under their new keys; those that have one."""
-        ledger, vectors = PairLedger(self._catalog, run), self._models.store(fitted)
+        ledger, hashes = PairLedger(self._catalog, run), self._hashes(run)
         written: list[int] = []
         kept = ledger.held()
         for low in range(0, len(kept), PAIRS_PER_COMMIT):
-            found, keys = vectors.fetch(str(run.scope), np.asarray(kept[low : low + PAIRS_PER_COMMIT], np.int64))
-            ids = found.tolist()
+            ids, rows = keys.keys(kept[low : low + PAIRS_PER_COMMIT], hashes)
             if ids:
                 labels = ledger.kept(ids)
-                memory.write(keys, np.stack([value(labels[identity], memory.dim) for identity in ids]))
+                memory.write(rows, np.stack([value(labels[identity], memory.dim) for identity in ids]))
                 written += ids
         return written
 
@@ -221,7 +225,11 @@ class Reembed:
         change, fitted = self._ledger.change(), self._ledger.fitted()
         wanted = {one.vectors_folder for one in (fitted, change[1] if change is not None else None) if one is not None}
         vectors = self._root / "vectors"
-        roots = {"": vectors} | {path.name: path for path in vectors.glob(f"{folder_of('')}*")}
+        roots = {"": vectors} | {path.name: path for path in vectors.glob("_*")}
+        for run in self._runs() if gone is not None and gone.vectors_folder not in wanted else ():
+            assert gone is not None
+            for namespace in (str(run.scope), key_namespace(run)):
+                self._models.store(gone).drop(namespace)  # folders go below; on a server nobody would find them again
         for name, root in roots.items():
             if name not in wanted:
                 shutil.rmtree(root / self._domain.tenant / self._domain.domain, ignore_errors=True)

@@ -29,9 +29,9 @@ from emm_engine.catalog.store import Run
 from emm_engine.documents import utc_text
 from emm_engine.embeddings.backoff import FOR_INGEST
 from emm_engine.embeddings.provider import Float32Array
-from emm_engine.errors import EmbedderError, EmbedderUnavailable
+from emm_engine.errors import CatalogError, EmbedderError, EmbedderUnavailable
 from emm_engine.files import remove_tree_durably
-from emm_engine.hierarchy import Scope
+from emm_engine.hierarchy import Scope, Tenant
 from emm_engine.matrices.labels import value
 from emm_engine.models.keys import key_namespace
 from emm_engine.renewal.certificate import Certificate, Matrix
@@ -88,10 +88,9 @@ class Forgetter:
                 elif run.memory_uuid is not None:
                     rewritten = True
             for run in chosen.runs:
-                store = self._workshop.models.store_of(run)
-                for namespace in (str(run.scope), key_namespace(run)) if store is not None else ():
-                    assert store is not None
-                    store.remove(namespace, np.asarray(chosen.passages[run.scope_id], np.int64))
+                for store in self._workshop.models.holders_of(run):
+                    for namespace in (str(run.scope), key_namespace(run)):
+                        store.remove(namespace, np.asarray(chosen.passages[run.scope_id], np.int64))
             facts = self._facts(chosen, every, purge=purge, block=block)
             with self._catalog.transaction():
                 forget_dreams(self._catalog, chosen.runs)
@@ -212,10 +211,9 @@ class Forgetter:
         for run in changed:
             self._workshop.absorb(run)
         for run in kept:
-            store = self._workshop.models.store_of(run)
-            for namespace in (str(run.scope), key_namespace(run)) if store is not None else ():
-                assert store is not None
-                store.compact(namespace)
+            for store in self._workshop.models.holders_of(run):
+                for namespace in (str(run.scope), key_namespace(run)):
+                    store.compact(namespace)
         self._rebuilding.remove_models(facts["fingerprints"])
         return [self._matrix(run, REWRITTEN) for run in changed]
 
@@ -247,9 +245,12 @@ class Forgetter:
         texts = (row[0] for row in self._catalog.query(f"{PASSAGE_TEXTS} passages.tenant_id = ?", (tenant_id,)))
         pieces = pieces_of(list(texts)) if purge else []
         when = utc_text(datetime.now(UTC))
-        with self._rebuilding.held(runs), self._catalog.transaction():
-            remove_tenant(self._catalog, tenant_id, keep=("tenants",))
-            self._noted.begin(tenant_id, TENANT, when, {"models": models, "purged": purge, "tenant": name})
+        with self._rebuilding.held(runs):
+            for run in runs:
+                self._workshop.models.drop_vectors(run, self._workshop.models.store_of(run))
+            with self._catalog.transaction():
+                remove_tenant(self._catalog, tenant_id, keep=("tenants",))
+                self._noted.begin(tenant_id, TENANT, when, {"models": models, "purged": purge, "tenant": name})
         self.finish()
         trace = self._search(pieces) if purge else None
         return Certificate(0, when, purge, documents, passages, pairs, labels, revived=0, trace=trace)
@@ -258,8 +259,11 @@ class Forgetter:
         facts = forgetting.facts
         self._drop_dreams()
         root = self._workshop.root
+        name = Tenant(facts["tenant"]).tenant  # never a path: a catalog may come from elsewhere
+        if self._catalog.tenant_id(name) != forgetting.tenant_id:
+            raise CatalogError("another tenant is to be forgotten than its note says", found=name)
         for part in (root / "memories", root / "vectors", *sorted((root / "vectors").glob("_*"))):
-            remove_tree_durably(part / facts["tenant"])
+            remove_tree_durably(part / name)
         self._rebuilding.remove_models(facts["models"])
         self._noted.tenant_done(forgetting.tenant_id, compact=facts["purged"])
 

@@ -19,6 +19,7 @@ from emm_engine.hierarchy import Scope
 from emm_engine.reports import to_json
 
 WORDS_MAX = 64
+ID_MAX = 2**63 - 1  # of any row
 DOCUMENTS_OF = "SELECT document_id FROM passages WHERE passage_id IN (…)"
 PASSAGES_OF = "SELECT passage_id FROM passages WHERE document_id IN (…)"
 NEWER_OF = "SELECT new_document_id FROM supersessions WHERE old_document_id IN (…)"
@@ -84,6 +85,8 @@ class Chosen:
 
 def choose(catalog: Catalog, selection: Selection) -> Chosen:
     """The passages selected; `MissingError` for an id that is not there."""
+    _all_found("pair", selection.pairs, [each for each in selection.pairs if 0 < each <= ID_MAX])
+    _all_found("document", selection.documents, [each for each in selection.documents if 0 < each <= ID_MAX])
     runs = [run for run in catalog.all_runs() if selection.scope is None or selection.scope.contains(run.scope)]
     by_id = {run.scope_id: run for run in runs}
     documents = set(selection.documents) | set(_by_source(catalog, runs, selection.sources))

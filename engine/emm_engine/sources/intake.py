@@ -8,6 +8,7 @@ while it is read; how far the reading is shows while it goes on.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -36,9 +37,14 @@ class Intake:
         self._problem = problem
         self.n_files = 0  # of known kinds, read or being read
         self.n_skipped = 0  # reports to `problem`
-        self.n_other = 0  # files of no known kind
+        self.others: Counter[str] = Counter()  # files of no known kind, by suffix
         self.bytes_done = 0
         self.bytes_total: int | None = None  # known after `measure`
+
+    @property
+    def n_other(self) -> int:
+        """Files of no known kind."""
+        return self.others.total()
 
     def files(self) -> Iterator[Found]:
         """Everything there is, in order."""
@@ -67,7 +73,7 @@ class Intake:
     def count(self, found: Found, known: bool, problems: Iterable[tuple[str, str]]) -> None:
         """Take in what somebody else has found out by reading a file."""
         self.n_files += known
-        self.n_other += not known
+        self.others[found.path.suffix.lower()] += not known
         self.bytes_done += size_of(found)
         for source, why in problems:
             self._told(source, why)
@@ -77,7 +83,7 @@ class Intake:
         with opened(found) as file:
             chosen = format_of(file, self.settings)
             if chosen is None:
-                self.n_other += 1
+                self.others[found.path.suffix.lower()] += 1
                 return
             self.n_files += 1
             for document in read_source(file, chosen, self.settings, self._told):

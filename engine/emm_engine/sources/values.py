@@ -7,7 +7,6 @@ surrogate is left; a date is UTC or empty; nothing raises, whatever the value is
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -62,7 +61,7 @@ def moment_of(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return _utc(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _since_1970(float(value))
+        return _since_1970(value)
     if not isinstance(value, str) or len(value) > 100:
         return None
     text = value.strip()
@@ -89,12 +88,10 @@ def _number(text: str) -> datetime | None:
 
 
 def _since_1970(count: float) -> datetime | None:
-    if not math.isfinite(count) or count < SECONDS_MIN:
+    if not SECONDS_MIN <= count < _EPOCHS[-1][0]:  # NaN neither; an integer of JSON may be too large for a float
         return None
-    for limit, parts in _EPOCHS:
-        if count < limit:
-            return datetime.fromtimestamp(count / parts, UTC)
-    return None
+    parts = next(parts for limit, parts in _EPOCHS if count < limit)
+    return datetime.fromtimestamp(count / parts, UTC)
 
 
 def _day(text: str) -> datetime | None:

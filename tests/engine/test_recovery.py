@@ -312,6 +312,11 @@ def test_a_catalog_of_another_schema_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         Archive.open(tmp_path / "a")
     assert (caught.value.expected, caught.value.found) == (SCHEMA_VERSION, 99)
+    with sqlite3.connect(tmp_path / "a" / "catalog.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 1")  # what it says of itself and its tables contradict each other
+    connection.close()
+    with pytest.raises(CatalogError, match="cannot be read"):
+        Archive.open(tmp_path / "a")
     (tmp_path / "a" / "catalog.sqlite").write_bytes(b"not a database" * 99)
     with pytest.raises(CatalogError, match="cannot be read"):
         Archive.open(tmp_path / "a")

@@ -165,13 +165,11 @@ def _connect(path: str, script: str, *, read_only: bool = False) -> sqlite3.Conn
         if not read_only:
             _migrate(connection)
         found = _version(connection)
-    except (
-        sqlite3.OperationalError
-    ) as error:  # a full disk, a lock that is not given up: nothing is known to be damaged
-        connection.close()
-        raise StorageError("the catalog cannot be opened", file=path, found=str(error)) from error
     except sqlite3.DatabaseError as error:
         connection.close()
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            # a full disk, a lock that is not given up: nothing is known to be damaged
+            raise StorageError("the catalog cannot be opened", file=path, found=str(error)) from error
         raise CatalogError("the catalog cannot be read", file=path, found=str(error)) from error
     if found != SCHEMA_VERSION:  # a newer one; or an older one on a medium that cannot be written
         connection.close()

@@ -79,7 +79,7 @@ def test_a_pair_that_the_catalog_does_not_know_of_is_found(tmp_path: Path, monke
         return -1
 
     def settle_late(self: PairLedger, batch_id: int, lsn: int) -> None:
-        if "undisturbed" not in str(self._catalog.path):
+        if "undisturbed" not in str(self._catalog.query("PRAGMA database_list")):
             os.kill(os.getpid(), signal.SIGKILL)
         settle(self, intend(self, *pending.pop()), lsn)
 

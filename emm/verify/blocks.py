@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from emm.codec.integrity import RUN_BLOCKS, BlockEntry, blocks_hold, check_block
+from emm.codec.integrity import RUN_BLOCKS, BlockEntry, blocks_in_doubt, check_block
 from emm.errors import EmmError, FormatError, MissingError, StorageError, TruncatedError
 from emm.layout import BLOCK_BYTES
 from emm.vfs.protocol import Directory
@@ -85,9 +85,8 @@ class BlockReader:
     def _judged(self, first: int, run: memoryview) -> Iterator[BadBlock]:
         """The bad ones of the consecutive blocks in `run`, of which the first has this index."""
         entries = self.table[first : first + len(run) // BLOCK_BYTES]
-        if self.judge is check_block and blocks_hold(run, entries):
-            return
-        for place, entry in enumerate(entries):
+        doubtful = blocks_in_doubt(run, entries) if self.judge is check_block else enumerate(entries)
+        for place, entry in doubtful:
             block = run[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES]
             index = first + place
             try:

@@ -95,8 +95,9 @@ def test_growth_line_goes_through_the_figure_at_768_by_256() -> None:
 
 def test_kernel_prints_what_it_stores(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when the printed table is not the stored run, or a number of threads was not measured."""
-    monkeypatch.setattr("emm.testing.kernel_bench.SHAPES", ((48, 32), (32, 64)))
+    monkeypatch.setattr("emm_tools.bench_kernel.PAIRS", 256)  # first: a module that is imported later would keep it
     monkeypatch.setattr("emm.testing.kernel_bench.PAIRS", 256)
+    monkeypatch.setattr("emm.testing.kernel_bench.SHAPES", ((48, 32), (32, 64)))
     store = tmp_path / "kernel.json"
     printed = run("emm", "bench", "kernel", "--rounds", 1, "--threads", 1, "--threads", 3, "--json", store).out
     assert [each["threads"] for each in json.loads(store.read_text())["runs"]] == [1, 3]
